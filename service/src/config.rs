@@ -219,6 +219,13 @@ impl Reader {
         self.mistakes.push(Mistake { key, message: message.into(), origin });
     }
 
+    /// Whether a mistake about `key` was told already, so that it need not be called missing.
+    pub fn was_wrong(&self, key: &str) -> bool {
+        let path =
+            if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        self.mistakes.iter().any(|mistake| mistake.key.starts_with(&path))
+    }
+
     /// Whether the key is set at all.
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)

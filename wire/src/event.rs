@@ -74,6 +74,8 @@ impl EventKind {
     pub const SERVER_ONLINE: Self = Self::known("server_online");
     /// The poller: entries of a server's journal are gone for good.
     pub const JOURNAL_LOST: Self = Self::known("journal_lost");
+    /// The poller: a server's journal has begun anew, with no entry known to be lost.
+    pub const JOURNAL_RESET: Self = Self::known("journal_reset");
 
     const fn known(word: &'static str) -> Self {
         Self(std::borrow::Cow::Borrowed(word))

@@ -1,0 +1,132 @@
+//! Everything that is built once and shared: one home, its journal, its commands.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use service::shutdown::Shutdown;
+use wire::{Event, EventKind, ExporterInfo, HostReadings, Process, Severity, Slot, State, Time};
+
+use crate::access::Access;
+use crate::commands::Commands;
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::pm2::Home;
+use crate::readings::{Host, Processes};
+use crate::revision::Revision;
+use crate::sampler;
+use crate::slots::Slots;
+
+/// See the module.
+#[derive(Debug)]
+pub struct App {
+    /// Settings.
+    pub config: Config,
+    /// Who may do what.
+    pub access: Access,
+    /// The PM2 daemon.
+    pub home: Arc<Home>,
+    /// What happened.
+    pub journal: Arc<Journal>,
+    /// What was asked for.
+    pub commands: Commands,
+    /// The slots.
+    pub slots: Slots,
+    /// Changes with everything but readings.
+    pub revision: Revision,
+    /// Ends waits and streams when the program stops.
+    pub shutdown: Shutdown,
+    readings: Processes,
+    info: ExporterInfo,
+}
+
+impl App {
+    /// Builds it and starts its tasks; must be called within the runtime.
+    ///
+    /// # Errors
+    /// There are no random numbers for the journal's epoch.
+    pub fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
+        let mut epoch = [0u8; 8];
+        getrandom::fill(&mut epoch).context("no random numbers")?;
+        let epoch = format!("{:016x}", u64::from_be_bytes(epoch));
+        let journal = Arc::new(Journal::new(epoch, config.journal_size));
+        let revision = Revision::default();
+        let started_at = Time::now();
+        let version = env!("CARGO_PKG_VERSION");
+        journal.event(
+            started_at,
+            Event::new(
+                EventKind::EXPORTER_STARTED,
+                Severity::Info,
+                format!("pm2-exporter {version} started"),
+            ),
+        );
+        let home = Home::watch(config.pm2_home.clone(), Arc::clone(&journal), revision.clone());
+        let app = Arc::new(Self {
+            access: Access::new(config.tokens.clone(), config.anonymous_read),
+            commands: Commands::new(Arc::clone(&home), Arc::clone(&journal)),
+            slots: Slots::new(config.slots.clone(), revision.clone()),
+            readings: Processes::default(),
+            info: ExporterInfo {
+                version: version.to_owned(),
+                started_at,
+                hostname: Host::name(),
+                os: std::env::consts::OS.to_owned(),
+                arch: std::env::consts::ARCH.to_owned(),
+            },
+            config,
+            home,
+            journal,
+            revision,
+            shutdown,
+        });
+        tokio::spawn(sampler::run(Arc::clone(&app)));
+        Ok(app)
+    }
+
+    /// Every process now, with the slot that it serves.
+    pub fn processes(&self) -> Vec<Process> {
+        let mut processes = self.home.processes(|pid| self.readings.read(pid));
+        for process in &mut processes {
+            process.slot = self.slots.served_by(&process.instance.name).cloned();
+        }
+        processes
+    }
+
+    /// Every slot now.
+    pub fn slots(&self, processes: &[Process]) -> Vec<Slot> {
+        self.slots.all(&self.home.table(), processes)
+    }
+
+    /// The machine now.
+    pub fn host(&self) -> HostReadings {
+        Host::read(self.home.path())
+    }
+
+    /// Everything now. What applications report is no older than the configuration allows.
+    pub async fn state(&self) -> State {
+        self.home.confirm(self.config.custom_metrics_max_age).await;
+        self.state_as_known()
+    }
+
+    /// Everything as known, without asking the daemon.
+    pub fn state_as_known(&self) -> State {
+        let revision = self.revision.get();
+        let processes = self.processes();
+        State {
+            time: Time::now(),
+            revision,
+            exporter: self.info.clone(),
+            pm2: self.home.state(),
+            host: Some(self.host()),
+            slots: self.slots(&processes),
+            processes,
+            journal: self.journal.position(),
+        }
+    }
+
+    /// Looks for children that a quick look misses.
+    pub(crate) fn sweep(&self, processes: &[Process]) {
+        let pids: Vec<u32> = processes.iter().filter_map(|process| process.pid).collect();
+        self.readings.sweep(&pids);
+    }
+}

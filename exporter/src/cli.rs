@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use service::Failure;
+use service::shutdown::Shutdown;
+use service::token::{Issuer, Token};
+
+use crate::access::Scope;
+use crate::app::App;
+use crate::config::{Config, SETTINGS};
+use crate::{http, placeholder};
+
+fn command() -> Command {
+    Command::new("pm2-exporter")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("PM2's state, events, logs and control of one host over HTTP")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("serve")
+                .about("Watch PM2 and serve HTTP; starts no daemon, writes nothing into its directory")
+                .args(SETTINGS.args()),
+        )
+        .subcommand(
+            Command::new("placeholder")
+                .about("Serve the page of a free slot; PORT, SLOT_NAME and ADMIN_URL come from the environment"),
+        )
+        .subcommand(
+            Command::new("token").about("Tokens").subcommand_required(true).subcommand(
+                Command::new("create")
+                    .about("Print a new token and the [[tokens]] block for its configuration")
+                    .arg(Arg::new("name").long("name").value_name("NAME").required(true).help("Who uses it"))
+                    .arg(
+                        Arg::new("scope")
+                            .long("scope")
+                            .value_name("SCOPE")
+                            .required(true)
+                            .action(ArgAction::Append)
+                            .value_parser(|text: &str| text.parse::<Scope>())
+                            .help("read, control or deploy; may be repeated"),
+                    ),
+            ),
+        )
+        .subcommand(
+            Command::new("check").about("Check the configuration, and whether PM2 answers").args(SETTINGS.args()),
+        )
+}
+
+/// Reads the command line and does what it says.
+///
+/// # Errors
+/// With the exit code for what went wrong.
+pub fn run() -> Result<(), Failure> {
+    let matches = command().get_matches();
+    match matches.subcommand() {
+        Some(("serve", matches)) => {
+            let config = config(matches)?;
+            service::log::init(config.log_format, config.log_level.clone());
+            block_on(serve(config))
+        }
+        Some(("placeholder", _)) => block_on(placeholder::serve(|name| std::env::var(name).ok())),
+        Some(("token", matches)) => match matches.subcommand() {
+            Some(("create", matches)) => create_token(matches),
+            _ => Ok(()),
+        },
+        Some(("check", matches)) => {
+            let config = config(matches)?;
+            service::log::init(config.log_format, "off".parse().unwrap_or_default());
+            block_on(check(config))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn config(matches: &ArgMatches) -> Result<Config, Failure> {
+    let env = |name: &str| std::env::var(name).ok();
+    Ok(Config::read(SETTINGS.read(matches, env)?, env)?)
+}
+
+fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    // One thread is enough for all of it, and costs the least memory.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?
+        .block_on(task)
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let shutdown = Shutdown::on_signals().context("signals cannot be listened to")?;
+    let listener = service::serve::bind(config.listen, !config.tokens.is_empty()).await?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let app = App::start(config, shutdown.clone())?;
+    tracing::info!(%address, home = %app.home.path().display(), "listening");
+    http::serve(listener, app, shutdown).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn create_token(matches: &ArgMatches) -> Result<(), Failure> {
+    let name: &String = matches.get_one("name").context("--name is missing")?;
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        return Err(Failure::new(
+            service::Exit::Configuration,
+            anyhow::anyhow!(
+                "--name: {name:?} is not a name: 1 to 64 letters, digits, '-', '_', '.'"
+            ),
+        ));
+    }
+    let scopes: Vec<String> = matches
+        .get_many::<Scope>("scope")
+        .into_iter()
+        .flatten()
+        .map(|scope| format!("\"{scope}\""))
+        .collect();
+    let token = Token::new(Issuer::Exporter).context("no random numbers")?;
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(
+        out,
+        "# For exporter.toml. The token itself is on the last line: it is shown only this once.\n\
+         [[tokens]]\nname = \"{name}\"\nsha256 = \"{}\"\nscopes = [{}]\n\n{}",
+        token.hash(),
+        scopes.join(", "),
+        token.reveal()
+    );
+    written.context("standard output cannot be written")?;
+    Ok(())
+}
+
+async fn check(config: Config) -> Result<(), Failure> {
+    let home = config.pm2_home.clone();
+    let app = App::start(config, Shutdown::default())?;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(3);
+    let refreshed = loop {
+        match app.home.refresh().await {
+            Err(_) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            other => break other,
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let state = app.home.state();
+    let written = match refreshed {
+        Ok(()) => writeln!(
+            out,
+            "ok: configuration\nok: PM2 {} in {} answers, {} processes",
+            state.version.unwrap_or_default(),
+            home.display(),
+            app.home.processes(|_| Default::default()).len()
+        ),
+        Err(error) => {
+            let error = state.error.unwrap_or_else(|| error.to_string());
+            return Err(
+                anyhow::anyhow!("configuration is right, but PM2 is not there: {error}").into()
+            );
+        }
+    };
+    written.context("standard output cannot be written")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

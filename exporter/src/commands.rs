@@ -1,0 +1,253 @@
+//! Commands by id: the same id runs once, whatever is retried; one change at a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+use wire::{
+    Action, AppName, CommandId, CommandRecord, CommandRequest, CommandStatus, Event, EventKind,
+    InstanceOutcome, Process, Severity, Target, Time,
+};
+
+use crate::journal::Journal;
+use crate::pm2::{CallError, Home};
+
+/// Commands that wait while one runs; one more is refused.
+const QUEUE: usize = 16;
+/// Ended commands that are remembered, so that a repeat finds its outcome.
+const REMEMBERED: usize = 1_000;
+/// What one instance may take: PM2 waits for a graceful end and a new worker's word.
+const INSTANCE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Why a command was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The queue is full.
+    #[error("one command runs and {QUEUE} wait already: try again later")]
+    Busy,
+    /// The id names another command.
+    #[error("command {0} was something else: an id names one command for good")]
+    Reused(CommandId),
+    /// No such app.
+    #[error("PM2 has no app named {0:?}")]
+    UnknownApp(AppName),
+    /// PM2 is not there to be asked.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+#[derive(Debug)]
+struct Known {
+    request: CommandRequest,
+    record: watch::Sender<CommandRecord>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    known: HashMap<CommandId, Arc<Known>>,
+    order: VecDeque<CommandId>,
+    open: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Commands {
+    home: Arc<Home>,
+    journal: Arc<Journal>,
+    book: Arc<Mutex<Book>>,
+    /// One change at a time for a daemon: concurrent ones end in states nobody asked for.
+    turn: Arc<Semaphore>,
+}
+
+impl Commands {
+    /// None yet.
+    pub fn new(home: Arc<Home>, journal: Arc<Journal>) -> Self {
+        Self { home, journal, book: Arc::default(), turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// What is known of a command.
+    pub fn get(&self, id: &CommandId) -> Option<CommandRecord> {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.known.get(id).map(|known| known.record.borrow().clone())
+    }
+
+    /// Takes a command, unless its id was taken before, and waits at most `wait` for its end.
+    /// `app` is the app that the request's target means.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub async fn put(
+        &self,
+        id: CommandId,
+        request: CommandRequest,
+        app: AppName,
+        by: String,
+        wait: Duration,
+    ) -> Result<CommandRecord, NotTaken> {
+        let mut record = self.take(id, request, app, by)?.record.subscribe();
+        let ended = record.wait_for(|record| record.status.is_final());
+        let _ = timeout_at(Instant::now() + wait, ended).await;
+        Ok(record.borrow().clone())
+    }
+
+    fn take(
+        &self,
+        id: CommandId,
+        request: CommandRequest,
+        app: AppName,
+        by: String,
+    ) -> Result<Arc<Known>, NotTaken> {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = book.known.get(&id) {
+            if known.request != request {
+                return Err(NotTaken::Reused(id));
+            }
+            return Ok(Arc::clone(known));
+        }
+        let state = self.home.state();
+        if !state.up {
+            return Err(NotTaken::Unavailable(state.error.unwrap_or_default()));
+        }
+        if self.home.table().pm_ids(&app).is_empty() {
+            return Err(NotTaken::UnknownApp(app));
+        }
+        if book.open > QUEUE {
+            return Err(NotTaken::Busy);
+        }
+        while book.order.len() >= REMEMBERED {
+            let ended = |id: &CommandId| {
+                book.known.get(id).is_none_or(|known| known.record.borrow().status.is_final())
+            };
+            let Some(at) = book.order.iter().position(ended) else { return Err(NotTaken::Busy) };
+            if let Some(old) = book.order.remove(at) {
+                book.known.remove(&old);
+            }
+        }
+        let record = CommandRecord {
+            id: id.clone(),
+            target: request.target.clone(),
+            action: request.action,
+            status: CommandStatus::Queued,
+            requested_by: by,
+            requested_at: Time::now(),
+            finished_at: None,
+            error: None,
+            outcomes: Vec::new(),
+            before: Vec::new(),
+            after: Vec::new(),
+        };
+        let action = request.action;
+        let known = Arc::new(Known { request, record: watch::channel(record).0 });
+        book.known.insert(id.clone(), Arc::clone(&known));
+        book.order.push_back(id);
+        book.open += 1;
+        drop(book);
+        let run = Run { home: Arc::clone(&self.home), known: Arc::clone(&known), app, action };
+        let (turn, book) = (Arc::clone(&self.turn), Arc::clone(&self.book));
+        let journal = Arc::clone(&self.journal);
+        tokio::spawn(async move {
+            let turn = turn.acquire_owned().await;
+            run.known.record.send_modify(|record| record.status = CommandStatus::Running);
+            run.run().await;
+            drop(turn);
+            book.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
+            tell(&journal, &run.known.record.borrow());
+        });
+        Ok(known)
+    }
+}
+
+/// A command on its way.
+struct Run {
+    home: Arc<Home>,
+    known: Arc<Known>,
+    app: AppName,
+    action: Action,
+}
+
+impl Run {
+    async fn run(&self) {
+        let ids = self.home.table().pm_ids(&self.app);
+        let before = self.instances(&ids);
+        self.known.record.send_modify(|record| record.before = before);
+        let mut outcomes = Vec::with_capacity(ids.len());
+        // One instance after the other, so that a cluster is never down as a whole.
+        for pm_id in ids {
+            let error = self.act(pm_id).await.err().map(|error| error.to_string());
+            outcomes.push(InstanceOutcome { pm_id, error });
+        }
+        // What PM2 says now is the answer; without it the outcomes stand alone.
+        let seen = self.home.refresh().await;
+        let after = self.instances(&self.home.table().pm_ids(&self.app));
+        let failed: Vec<String> =
+            outcomes.iter().filter_map(|outcome| outcome.error.clone()).collect();
+        let error = match (&failed[..], seen) {
+            ([], Ok(())) => None,
+            ([], Err(error)) => Some(format!("done, but not confirmed: {error}")),
+            ([first, ..], _) if failed.len() == outcomes.len() => Some(first.clone()),
+            ([first, ..], _) => {
+                Some(format!("{} of {} instances: {first}", failed.len(), outcomes.len()))
+            }
+        };
+        let nothing = outcomes.is_empty().then(|| format!("{} is gone", self.app));
+        self.known.record.send_modify(|record| {
+            record.status = match (failed.is_empty(), &nothing) {
+                (true, None) => CommandStatus::Succeeded,
+                _ => CommandStatus::Failed,
+            };
+            record.error = error.or(nothing);
+            record.outcomes = outcomes;
+            record.after = after;
+            record.finished_at = Some(Time::now());
+        });
+    }
+
+    fn instances(&self, ids: &[u32]) -> Vec<Process> {
+        let mut all = self.home.processes(|_| Default::default());
+        all.retain(|process| process.instance.name == self.app && ids.contains(&process.pm_id));
+        all
+    }
+
+    async fn act(&self, pm_id: u32) -> Result<(), CallError> {
+        let (method, argument) = match self.action {
+            Action::Start => {
+                let running = self.instances(&[pm_id]);
+                if running
+                    .iter()
+                    .any(|process| process.status.has_process() && process.pid.is_some())
+                {
+                    // What is wanted is so already; PM2 would call it an error.
+                    return Ok(());
+                }
+                ("startProcessId", json!(pm_id))
+            }
+            Action::Stop => ("stopProcessId", json!(pm_id)),
+            Action::Restart => ("restartProcessId", json!({"id": pm_id})),
+            Action::Reload => ("reloadProcessId", json!({"id": pm_id})),
+            Action::Delete => ("deleteProcessId", json!(pm_id)),
+            Action::Reset => ("resetMetaProcessId", json!(pm_id)),
+        };
+        self.home.call(method, argument, INSTANCE_WITHIN).await
+    }
+}
+
+fn tell(journal: &Journal, record: &CommandRecord) {
+    let (severity, how) = match &record.error {
+        None => (Severity::Info, "succeeded".to_owned()),
+        Some(error) if record.status == CommandStatus::Succeeded => {
+            (Severity::Warning, format!("succeeded, {error}"))
+        }
+        Some(error) => (Severity::Error, format!("failed: {error}")),
+    };
+    let message =
+        format!("{} of {} by {} {how}", record.action, record.target, record.requested_by);
+    let mut event = Event::new(EventKind::COMMAND, severity, message);
+    if let Target::App(name) = &record.target {
+        event.app = Some(name.clone());
+    }
+    event.details.insert("command_id".to_owned(), record.id.to_string());
+    journal.event(Time::now(), event);
+}

@@ -1,0 +1,299 @@
+//! Settings of the exporter.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use service::config::{Form, Key, Mistakes, Reader, Settings};
+use service::log;
+use service::quantity;
+use service::token::TokenHash;
+use wire::SlotId;
+
+use crate::access::{Scope, TokenEntry};
+use crate::slots::SlotPlace;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Every key of `exporter.toml`.
+pub const SETTINGS: Settings = Settings {
+    env_prefix: "PM2_EXPORTER",
+    keys: &[
+        key("listen", Form::Text, "ADDRESS", "Where to listen [default: 127.0.0.1:10209]"),
+        key("pm2_homes", Form::List, "DIR", "PM2's directory [default: $PM2_HOME or ~/.pm2]"),
+        key("state_dir", Form::Text, "DIR", "Where the exporter keeps what must outlive it"),
+        key("sample_interval", Form::Text, "DURATION", "Between samples [default: 10s]"),
+        key(
+            "custom_metrics_max_age",
+            Form::Text,
+            "DURATION",
+            "How old the metrics that applications report may be [default: 10s]",
+        ),
+        key("journal_size", Form::Text, "SIZE", "Memory for the journal [default: 2MiB]"),
+        key("compat", Form::Text, "NAME", "Serve another exporter's names [default: none]"),
+        key(
+            "anonymous_read",
+            Form::Text,
+            "BOOL",
+            "Let everybody read, although there are tokens [default: false]",
+        ),
+        key(
+            "log_level",
+            Form::Text,
+            "LEVEL",
+            "off, error, warn, info, debug, trace [default: info]",
+        ),
+        key("log_format", Form::Text, "FORMAT", "text or json [default: text]"),
+        key("tokens", Form::Toml, "TOML", "Who may do what: name, sha256, scopes"),
+        key("slots", Form::Toml, "TOML", "Slots: root, env, slot (name, port)"),
+    ],
+};
+
+const fn key(name: &'static str, form: Form, value: &'static str, help: &'static str) -> Key {
+    Key { name, form, value, help }
+}
+
+/// Settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// PM2's directory.
+    pub pm2_home: PathBuf,
+    /// Between samples.
+    pub sample_interval: Duration,
+    /// How old metrics that applications report may be.
+    pub custom_metrics_max_age: Duration,
+    /// Bytes of journal.
+    pub journal_size: usize,
+    /// Everybody may read.
+    pub anonymous_read: bool,
+    /// What is logged.
+    pub log_level: log::Level,
+    /// How.
+    pub log_format: log::Format,
+    /// Who may do what.
+    pub tokens: Vec<TokenEntry>,
+    /// Slots that were configured; the default ones are shown only where they exist.
+    pub slots: Option<Vec<SlotPlace>>,
+}
+
+impl Config {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn read(
+        mut reader: Reader,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Mistakes> {
+        let listen = reader.value("listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 10209)));
+        let pm2_home = pm2_home(&mut reader, &env);
+        let _state_dir = reader.path("state_dir");
+        let sample_interval =
+            reader.duration("sample_interval", SECOND * 10, SECOND..=SECOND * 3600);
+        let custom_metrics_max_age =
+            reader.duration("custom_metrics_max_age", SECOND * 10, Duration::ZERO..=SECOND * 3600);
+        let journal_size = reader
+            .parsed("journal_size", |text| {
+                let size = quantity::bytes(text)?;
+                usize::try_from(size)
+                    .ok()
+                    .filter(|size| (65_536..=1 << 30).contains(size))
+                    .ok_or_else(|| format!("{text:?} is out of range: 64KiB to 1GiB"))
+            })
+            .unwrap_or(2 << 20);
+        reader.parsed("compat", |text| match text {
+            "none" => Ok(()),
+            _ => Err(format!("{text:?} is not a name this version serves: none")),
+        });
+        let anonymous_read = reader.truth("anonymous_read", false);
+        let log_level = reader.value("log_level").unwrap_or_default();
+        let log_format = reader.value("log_format").unwrap_or_default();
+        let tokens = tokens(&mut reader);
+        let slots = slots(&mut reader);
+        if !listen.ip().is_loopback() && tokens.is_empty() {
+            reader.mistake(
+                "listen",
+                format!("{listen} is reachable from outside, and there are no [[tokens]]"),
+            );
+        }
+        let config = pm2_home.map(|pm2_home| Self {
+            listen,
+            pm2_home,
+            sample_interval,
+            custom_metrics_max_age,
+            journal_size,
+            anonymous_read,
+            log_level,
+            log_format,
+            tokens,
+            slots,
+        });
+        reader.finish(config)
+    }
+}
+
+fn pm2_home(reader: &mut Reader, env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    // The socket's name is added, and a socket's path is at most 107 bytes (unix(7)).
+    const LONGEST: usize = 107 - "/rpc.sock".len();
+    let absolute = |text: &str| {
+        let path = PathBuf::from(text);
+        if !path.is_absolute() {
+            return Err(format!("{text:?} is not an absolute path"));
+        }
+        if text.len() > LONGEST {
+            return Err(format!("{text:?} is too long for a socket: at most {LONGEST} bytes"));
+        }
+        Ok(path)
+    };
+    match reader.list("pm2_homes", absolute) {
+        Some(homes) if homes.len() == 1 => homes.into_iter().next(),
+        Some(homes) => {
+            if homes.len() > 1 {
+                reader.mistake("pm2_homes", "names several directories; this version watches one");
+            }
+            None
+        }
+        None => {
+            let home = env("PM2_HOME")
+                .filter(|path| !path.is_empty())
+                .or_else(|| env("HOME").map(|home| format!("{home}/.pm2")));
+            let Some(home) = home else {
+                reader.mistake("pm2_homes", "is not set, and neither PM2_HOME nor HOME is");
+                return None;
+            };
+            absolute(&home).map_err(|message| reader.mistake("pm2_homes", message)).ok()
+        }
+    }
+}
+
+fn tokens(reader: &mut Reader) -> Vec<TokenEntry> {
+    let mut names = Vec::new();
+    reader.tables("tokens", |reader| {
+        let name = reader.parsed("name", |text| {
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+            if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
+                return Err(format!(
+                    "{text:?} is not a name: 1 to 64 letters, digits, '-', '_', '.'"
+                ));
+            }
+            Ok(text.to_owned())
+        });
+        // The value is not shown: somebody may have put the token itself here.
+        let hash = reader.parsed("sha256", |text| text.parse::<TokenHash>().map_err(str::to_owned));
+        let scopes = reader.list("scopes", |text| text.parse::<Scope>());
+        for (key, missing) in
+            [("name", name.is_none()), ("sha256", hash.is_none()), ("scopes", scopes.is_none())]
+        {
+            if missing && !reader.was_wrong(key) {
+                reader.mistake(key, "is missing");
+            }
+        }
+        let (name, hash, scopes) = (name?, hash?, scopes?);
+        if names.contains(&name) {
+            reader.mistake("name", format!("{name:?} names an earlier token already"));
+            return None;
+        }
+        names.push(name.clone());
+        Some(TokenEntry { name, hash, scopes })
+    })
+}
+
+fn slots(reader: &mut Reader) -> Option<Vec<SlotPlace>> {
+    reader.table("slots", |reader| {
+        reader.path("root");
+        reader.truth("allow_file_repositories", false);
+        reader.list("allowed_hosts", |text| Ok(text.to_owned()));
+        reader.table("env", |reader| {
+            reader.rest();
+            Some(())
+        });
+        let mut taken: Vec<SlotPlace> = Vec::new();
+        reader.tables("slot", |reader| {
+            let slot: Option<SlotId> = reader.value("name");
+            let port = reader.parsed("port", |text| {
+                text.parse::<u16>()
+                    .ok()
+                    .filter(|port| *port > 0)
+                    .ok_or_else(|| format!("{text:?} is not a port: 1 to 65535"))
+            });
+            for (key, missing) in [("name", slot.is_none()), ("port", port.is_none())] {
+                if missing && !reader.was_wrong(key) {
+                    reader.mistake(key, "is missing");
+                }
+            }
+            let place = SlotPlace { slot: slot?, port: port? };
+            if taken.iter().any(|other| other.slot == place.slot) {
+                reader.mistake("name", format!("{:?} names an earlier slot already", place.slot));
+            }
+            if taken.iter().any(|other| other.port == place.port) {
+                reader.mistake("port", format!("{} is an earlier slot's already", place.port));
+            }
+            taken.push(place);
+            Some(())
+        });
+        Some(if taken.is_empty() { SlotPlace::defaults() } else { taken })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &str) -> Result<Config, Mistakes> {
+        let reader = Reader::new(file.parse().unwrap(), "", "exporter.toml");
+        Config::read(reader, |name| (name == "HOME").then(|| "/home/app".to_owned()))
+    }
+
+    #[test]
+    fn nothing_needs_to_be_configured() {
+        let config = read("").unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:10209");
+        assert_eq!(config.pm2_home, PathBuf::from("/home/app/.pm2"));
+        assert!(config.tokens.is_empty() && config.slots.is_none());
+    }
+
+    #[test]
+    fn the_example_of_the_design_is_read() {
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let config = read(&format!(
+            "listen = \"127.0.0.1:10209\"\npm2_homes = [\"/home/app/.pm2\"]\n\
+             state_dir = \"/var/lib/pm2-exporter\"\nsample_interval = \"10s\"\ncompat = \"none\"\n\
+             [[tokens]]\nname = \"poller\"\nsha256 = \"{hash}\"\nscopes = [\"read\", \"control\"]\n\
+             [slots]\nroot = \"/srv/slots\"\nallow_file_repositories = false\n\
+             allowed_hosts = [\"github.com\"]\n[slots.env]\nNODE_ENV = \"production\"\n\
+             [[slots.slot]]\nname = \"a\"\nport = 3001"
+        ))
+        .unwrap();
+        assert_eq!(config.tokens[0].name, "poller");
+        assert_eq!(config.slots.unwrap()[0].port, 3001);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_together() {
+        let file = "listen = \"0.0.0.0:1\"\npm2_homes = [\"relative\"]\nsample_interval = \"1ms\"\n\
+             journal_size = \"1\"\ncompat = \"other\"\n[[tokens]]\nname = \"a b\"\nsha256 = \"canary\"\n\
+             scopes = [\"all\"]\n[slots]\n[[slots.slot]]\nname = \"a\"\nport = 0\n\
+             [[slots.slot]]\nport = 3001";
+        let mistakes = read(file).unwrap_err();
+        let keys: Vec<&str> = mistakes.0.iter().map(|mistake| mistake.key.as_str()).collect();
+        assert_eq!(
+            keys,
+            [
+                "pm2_homes[0]",
+                "sample_interval",
+                "journal_size",
+                "compat",
+                "tokens[0].name",
+                "tokens[0].sha256",
+                "tokens[0].scopes[0]",
+                "slots.slot[0].port",
+                "slots.slot[1].name",
+                "listen",
+            ],
+            "{mistakes}"
+        );
+        assert!(!mistakes.to_string().contains("canary"), "{mistakes}");
+    }
+}

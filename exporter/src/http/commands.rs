@@ -1,0 +1,90 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use service::problem::ProblemResponse;
+use wire::{AppName, CommandId, CommandRecord, CommandRequest, InvalidId, Target};
+
+use super::error::not_taken;
+use super::query::Parameters;
+use super::{Controls, Reads};
+use crate::app::App;
+
+pub(super) async fn put(
+    Controls(by): Controls,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    mut parameters: Parameters,
+    body: Bytes,
+) -> Result<Response, ProblemResponse> {
+    let wait = parameters.wait()?.unwrap_or(Duration::ZERO);
+    parameters.end("wait")?;
+    let id: CommandId =
+        id.parse().map_err(|error: InvalidId| ProblemResponse::bad_request(error.to_string()))?;
+    let request: CommandRequest = serde_json::from_slice(&body)
+        .map_err(|error| ProblemResponse::bad_request(format!("body: {error}")))?;
+    if let Some(argument) = request.arguments.keys().next() {
+        let action = request.action;
+        return Err(ProblemResponse::bad_request(format!(
+            "arguments: {action} takes none, and {argument:?} was given"
+        )));
+    }
+    let name = target_app(&app, &request.target)?;
+    app.home.confirm(app.config.custom_metrics_max_age).await;
+    app.commands.put(id, request, name, by, wait).await.map(answer).map_err(not_taken)
+}
+
+pub(super) async fn show(
+    _: Reads,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<CommandRecord>, ProblemResponse> {
+    let unknown = || {
+        let shown = super::query::shown(&id);
+        ProblemResponse::not_found("unknown_command", format!("no command {shown:?} is known"))
+    };
+    let id: CommandId = id.parse().map_err(|_: InvalidId| unknown())?;
+    app.commands.get(&id).map(Json).ok_or_else(unknown)
+}
+
+/// The app that a target means.
+fn target_app(app: &App, target: &Target) -> Result<AppName, ProblemResponse> {
+    match target {
+        Target::App(name) => Ok(name.clone()),
+        Target::Slot(slot) => {
+            app.slots.place(slot).and_then(|place| place.process()).ok_or_else(|| {
+                ProblemResponse::not_found("unknown_slot", format!("there is no slot {slot:?}"))
+            })
+        }
+    }
+}
+
+/// 200 when it has ended, 202 while it has not.
+pub(super) fn answer(record: CommandRecord) -> Response {
+    if record.status.is_final() {
+        return Json(record).into_response();
+    }
+    let location = HeaderValue::from_str(&format!("/api/commands/{}", record.id));
+    let mut response = (StatusCode::ACCEPTED, Json(record)).into_response();
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// The action takes no body; an empty object is as good as none.
+pub(super) fn no_body(body: &Bytes) -> Result<(), ProblemResponse> {
+    let text = body.trim_ascii();
+    if text.is_empty() || serde_json::from_slice::<Empty>(text).is_ok() {
+        return Ok(());
+    }
+    Err(ProblemResponse::bad_request("body: this action takes none, or {}"))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}

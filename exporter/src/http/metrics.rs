@@ -1,0 +1,53 @@
+use std::io::Write;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use exposition::{Format, Labels, Source, Writer, write_states};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::Reads;
+use crate::app::App;
+
+/// A page smaller than this is sent as it is.
+const WORTH_GZIP: usize = 1024;
+
+pub(super) async fn show(_: Reads, State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let format = Format::from_accept(text(&headers, header::ACCEPT));
+    let state = app.state().await;
+    let mut writer = Writer::new(format);
+    let labels = Labels::default();
+    write_states(&mut writer, &[Source { labels: &labels, state: &state }]);
+    let page = writer.finish();
+    let mut response = if page.len() >= WORTH_GZIP && accepts_gzip(&headers) {
+        match gzip(page.as_bytes()) {
+            Ok(bytes) => ([(header::CONTENT_ENCODING, "gzip")], bytes).into_response(),
+            Err(_) => page.into_response(),
+        }
+    } else {
+        page.into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    response
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    text(headers, header::ACCEPT_ENCODING).unwrap_or_default().split(',').any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        parts.next() == Some("gzip") && !parts.any(|part| matches!(part, "q=0" | "q=0.0"))
+    })
+}
+
+fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}

@@ -1,0 +1,71 @@
+//! Query parameters: each parsed by name, unknown ones told.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use service::problem::ProblemResponse;
+
+use super::MAX_WAIT;
+
+/// The parameters of a request, taken out one by one.
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl<S: Sync> FromRequestParts<S> for Parameters {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map(|Query(all)| Self(all))
+            .map_err(|error| ProblemResponse::bad_request(format!("query: {error}")))
+    }
+}
+
+impl Parameters {
+    /// The parameter's value, parsed; `None` when it is not given.
+    pub(super) fn take<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ProblemResponse> {
+        let Some(at) = self.0.iter().position(|(key, _)| key == name) else { return Ok(None) };
+        let (_, value) = self.0.swap_remove(at);
+        if self.0.iter().any(|(key, _)| key == name) {
+            return Err(ProblemResponse::bad_request(format!("{name}: is given twice")));
+        }
+        parse(&value).map(Some).map_err(|m| ProblemResponse::bad_request(format!("{name}: {m}")))
+    }
+
+    /// A whole number from 0.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, ProblemResponse> {
+        self.take(name, |text| {
+            text.parse().map_err(|_| format!("{:?} is not a whole number", shown(text)))
+        })
+    }
+
+    /// `wait`, at most [`MAX_WAIT`].
+    pub(super) fn wait(&mut self) -> Result<Option<Duration>, ProblemResponse> {
+        self.take("wait", |text| {
+            let wait = service::quantity::duration(text)?;
+            if wait > MAX_WAIT {
+                return Err(format!("{text:?} is too long: at most {}s", MAX_WAIT.as_secs()));
+            }
+            Ok(wait)
+        })
+    }
+
+    /// There is nothing else.
+    pub(super) fn end(self, known: &str) -> Result<(), ProblemResponse> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(ProblemResponse::bad_request(format!(
+                "{:?} is not a parameter here; known are {known}",
+                shown(name)
+            ))),
+        }
+    }
+}
+
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}

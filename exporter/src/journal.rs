@@ -1,0 +1,240 @@
+//! The journal: a bounded, numbered record of samples and events. Decides without I/O.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use wire::{Entry, Event, JournalPosition, Record, Sample, Time};
+
+/// A page is ended before its entries grow beyond this, well below what a poller accepts.
+const PAGE_BYTES: usize = wire::MAX_BODY_BYTES / 4;
+
+#[derive(Debug)]
+struct Kept {
+    seq: u64,
+    json: Box<RawValue>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    entries: VecDeque<Kept>,
+    bytes: usize,
+    next: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Journal {
+    epoch: String,
+    capacity: usize,
+    ring: Mutex<Ring>,
+    /// Number of the last event.
+    last_event: watch::Sender<u64>,
+}
+
+/// Entries after a position.
+#[derive(Debug)]
+pub struct Page {
+    /// Where the journal stands.
+    pub journal: JournalPosition,
+    /// The entries' JSON, oldest first.
+    pub entries: Vec<Box<RawValue>>,
+    /// Position after the last of them.
+    pub after: u64,
+    /// Entries between the position asked for and the oldest kept.
+    pub lost: u64,
+    /// More are there already.
+    pub more: bool,
+}
+
+impl Journal {
+    /// An empty journal that keeps about `capacity` bytes of entries.
+    pub fn new(epoch: String, capacity: usize) -> Self {
+        Self {
+            epoch,
+            capacity,
+            ring: Mutex::new(Ring { entries: VecDeque::new(), bytes: 0, next: 1 }),
+            last_event: watch::channel(0).0,
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something happened at `time`.
+    pub fn event(&self, time: Time, event: Event) {
+        let seq = self.add(time, Record::Event(event));
+        self.last_event.send_replace(seq);
+    }
+
+    /// Readings were taken at `time`.
+    pub fn sample(&self, time: Time, sample: Sample) {
+        self.add(time, Record::Sample(sample));
+    }
+
+    fn add(&self, time: Time, record: Record) -> u64 {
+        let mut ring = self.ring();
+        let seq = ring.next;
+        ring.next += 1;
+        match to_raw_value(&Entry { seq, time, record }) {
+            Ok(json) => {
+                ring.bytes += json.get().len();
+                ring.entries.push_back(Kept { seq, json });
+            }
+            // No type of an entry can fail to be written; its number then stays missing, which
+            // a reader sees as a loss.
+            Err(error) => tracing::error!(%error, seq, "an entry cannot be written"),
+        }
+        while ring.bytes > self.capacity && ring.entries.len() > 1 {
+            if let Some(old) = ring.entries.pop_front() {
+                ring.bytes -= old.json.get().len();
+            }
+        }
+        seq
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> JournalPosition {
+        self.position_of(&self.ring())
+    }
+
+    fn position_of(&self, ring: &Ring) -> JournalPosition {
+        JournalPosition {
+            epoch: self.epoch.clone(),
+            first: ring.entries.front().map_or(ring.next, |kept| kept.seq),
+            next: ring.next,
+        }
+    }
+
+    /// Number of the last event, to be told when there is another.
+    pub fn last_event(&self) -> watch::Receiver<u64> {
+        self.last_event.subscribe()
+    }
+
+    /// At most `limit` entries after `after` of `epoch`; of another epoch, from the oldest.
+    pub fn page(&self, epoch: Option<&str>, after: u64, limit: usize) -> Page {
+        let ring = self.ring();
+        let journal = self.position_of(&ring);
+        let known = epoch.is_none_or(|epoch| epoch == self.epoch);
+        // A position that this journal never reached is not of this journal.
+        let after = if known && after < ring.next { after } else { 0 };
+        let lost = journal.first.saturating_sub(after + 1);
+        let start = ring.entries.partition_point(|kept| kept.seq <= after);
+        let mut entries = Vec::new();
+        let (mut last, mut bytes) = (after + lost, 0);
+        for kept in ring.entries.iter().skip(start).take(limit) {
+            bytes += kept.json.get().len();
+            if bytes > PAGE_BYTES && !entries.is_empty() {
+                break;
+            }
+            entries.push(kept.json.clone());
+            last = kept.seq;
+        }
+        Page { more: last + 1 < journal.next, journal, entries, after: last, lost }
+    }
+
+    /// Waits until there is an event after `after`, but no longer than `wait`.
+    pub async fn wait_for_event(&self, epoch: Option<&str>, after: u64, wait: Duration) {
+        if epoch.is_some_and(|epoch| epoch != self.epoch) {
+            return;
+        }
+        let mut last_event = self.last_event.subscribe();
+        let _ = timeout_at(Instant::now() + wait, last_event.wait_for(|last| *last > after)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use wire::{EventKind, Severity};
+
+    fn event(journal: &Journal, message: &str) {
+        let event = Event::new(EventKind::START, Severity::Info, message);
+        journal.event(Time::from_millis(0), event);
+    }
+
+    fn sample(journal: &Journal) {
+        journal.sample(Time::from_millis(0), Sample { host: None, processes: Vec::new() });
+    }
+
+    fn numbers(page: &Page) -> Vec<u64> {
+        let read = |json: &RawValue| serde_json::from_str::<Entry>(json.get()).unwrap().seq;
+        page.entries.iter().map(|json| read(json)).collect()
+    }
+
+    #[test]
+    fn what_was_pushed_out_is_told_as_lost() {
+        let journal = Journal::new("e".to_owned(), 400);
+        for _ in 0..100 {
+            event(&journal, "x");
+        }
+        let page = journal.page(Some("e"), 10, 1000);
+        let first = page.journal.first;
+        assert!(first > 90, "{first}");
+        assert_eq!(page.lost, first - 11);
+        assert_eq!(numbers(&page), (first..=100).collect::<Vec<_>>());
+        assert!(!page.more);
+    }
+
+    #[test]
+    fn another_epoch_or_a_position_from_the_future_starts_at_the_oldest() {
+        let journal = Journal::new("e".to_owned(), 10_000);
+        event(&journal, "x");
+        for (epoch, after) in [(Some("other"), 1), (Some("e"), 2), (None, u64::MAX)] {
+            let page = journal.page(epoch, after, 10);
+            assert_eq!((numbers(&page), page.lost), (vec![1], 0));
+        }
+        let page = journal.page(Some("e"), 1, 10);
+        assert_eq!((page.entries.len(), page.after, page.more), (0, 1, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_with_an_event_and_not_with_a_sample() {
+        let journal = std::sync::Arc::new(Journal::new("e".to_owned(), 10_000));
+        let waiting = {
+            let journal = journal.clone();
+            tokio::spawn(async move {
+                journal.wait_for_event(Some("e"), 0, Duration::from_secs(30)).await;
+            })
+        };
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        sample(&journal);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+        event(&journal, "x");
+        tokio::time::timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap();
+
+        let begun = Instant::now();
+        journal.wait_for_event(Some("e"), 2, Duration::from_secs(30)).await;
+        assert_eq!(begun.elapsed().as_secs(), 30);
+        journal.wait_for_event(Some("other"), 2, Duration::from_secs(30)).await;
+        assert_eq!(begun.elapsed().as_secs(), 30);
+    }
+
+    proptest! {
+        #[test]
+        fn reading_page_by_page_misses_nothing_and_repeats_nothing(
+            capacity in 200usize..20_000, entries in 0u64..200, limit in 1usize..50,
+        ) {
+            let journal = Journal::new("e".to_owned(), capacity);
+            for index in 0..entries {
+                if index % 3 == 0 { sample(&journal) } else { event(&journal, "x") }
+            }
+            let (mut after, mut seen, mut lost) = (0, Vec::new(), 0);
+            loop {
+                let page = journal.page(Some("e"), after, limit);
+                seen.extend(numbers(&page));
+                lost += page.lost;
+                after = page.after;
+                if !page.more { break; }
+            }
+            prop_assert_eq!(after, entries);
+            prop_assert_eq!(seen, (lost + 1..=entries).collect::<Vec<_>>());
+        }
+    }
+}

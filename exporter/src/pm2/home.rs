@@ -1,0 +1,310 @@
+//! One PM2 daemon: whether it answers, what it last said, and calls to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout};
+use wire::{Event, EventKind, Pm2State, Process, Readings, Severity, Time};
+
+use super::rpc::{CallError, Rpc};
+use super::table::{Outcome, Table};
+use super::{model, watch as watcher};
+use crate::journal::Journal;
+use crate::revision::Revision;
+
+/// How long an answer may wait for the daemon to say that it is well.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(500);
+/// After this much silence the daemon is asked whether it is well.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long a list may take that somebody needs.
+const LIST_WITHIN: Duration = Duration::from_secs(5);
+
+/// A reply of `getMonitorData`, on its way to the task that owns the table.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) json: Vec<u8>,
+    /// [`Table::heard`] when it was asked for.
+    pub(super) heard: u64,
+}
+
+#[derive(Debug)]
+struct Link {
+    rpc: Option<Arc<Rpc>>,
+    up: bool,
+    error: Option<String>,
+    version: Option<String>,
+    /// When the daemon last said anything.
+    heard_at: Option<Instant>,
+    listed_at: Option<Instant>,
+    confirmed_at: Option<Time>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    table: Mutex<Table>,
+    link: Mutex<Link>,
+    /// One question at a time: a daemon that hangs is not asked again and again.
+    asking: Arc<Semaphore>,
+    asked: watch::Sender<u64>,
+    lists: mpsc::Sender<List>,
+    journal: Arc<Journal>,
+    revision: Revision,
+}
+
+impl Home {
+    /// A home at `path`, watched from now on by a task of its own.
+    pub fn watch(path: PathBuf, journal: Arc<Journal>, revision: Revision) -> Arc<Self> {
+        let (lists, listed) = mpsc::channel(1);
+        let home = Arc::new(Self {
+            path,
+            table: Mutex::default(),
+            link: Mutex::new(Link {
+                rpc: None,
+                up: false,
+                error: Some("not asked yet".to_owned()),
+                version: None,
+                heard_at: None,
+                listed_at: None,
+                confirmed_at: None,
+            }),
+            asking: Arc::new(Semaphore::new(1)),
+            asked: watch::channel(0).0,
+            lists,
+            journal,
+            revision,
+        });
+        tokio::spawn(watcher::watch(Arc::clone(&home), listed));
+        home
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The process table.
+    pub fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the daemon answers, and what it is.
+    pub fn state(&self) -> Pm2State {
+        let link = self.link();
+        Pm2State {
+            up: link.up,
+            error: link.error.clone(),
+            version: link.version.clone(),
+            home: self.path.display().to_string(),
+            confirmed_at: link.confirmed_at,
+        }
+    }
+
+    /// Every process with readings.
+    pub fn processes(&self, read: impl FnMut(u32) -> Readings) -> Vec<Process> {
+        self.table().processes(read)
+    }
+
+    /// Makes sure that the list, and with it what applications report, is no older than
+    /// `max_age`, and that the daemon spoke within the last second. Waits at most half a
+    /// second; then [`Self::state`] says that the daemon does not answer.
+    pub async fn confirm(self: &Arc<Self>, max_age: Duration) {
+        let (rpc, list) = {
+            let link = self.link();
+            let Some(rpc) = link.rpc.clone() else { return };
+            let list = link.listed_at.is_none_or(|at| at.elapsed() > max_age);
+            if !list && link.up && link.heard_at.is_some_and(|at| at.elapsed() < QUIET) {
+                return;
+            }
+            (rpc, list)
+        };
+        let mut asked = self.asked.subscribe();
+        asked.mark_unchanged();
+        self.ask(rpc, list);
+        if timeout(CONFIRM_WITHIN, asked.changed()).await.is_err() {
+            self.silent();
+        }
+    }
+
+    /// Has the list fetched now, whatever its age.
+    ///
+    /// # Errors
+    /// The daemon is not there or does not answer.
+    pub async fn refresh(self: &Arc<Self>) -> Result<(), CallError> {
+        let late = || CallError::Timeout(LIST_WITHIN);
+        let deadline = Instant::now() + LIST_WITHIN;
+        // A question under way may have been asked before whatever the caller wants to see.
+        let place = tokio::time::timeout_at(deadline, Arc::clone(&self.asking).acquire_owned());
+        drop(place.await.map_err(|_| late())?);
+        let rpc = self.rpc()?;
+        let mut asked = self.asked.subscribe();
+        asked.mark_unchanged();
+        self.ask(rpc, true);
+        tokio::time::timeout_at(deadline, asked.changed()).await.map_err(|_| late())?.ok();
+        Ok(())
+    }
+
+    /// Asks, unless a question is out already.
+    pub(super) fn ask(self: &Arc<Self>, rpc: Arc<Rpc>, list: bool) {
+        let Ok(place) = Arc::clone(&self.asking).try_acquire_owned() else { return };
+        let home = Arc::clone(self);
+        tokio::spawn(async move {
+            let heard = home.table().heard();
+            let method = if list { "getMonitorData" } else { "ping" };
+            // No deadline: whoever needs the answer has one, and asking a daemon that hangs
+            // once more would only add to what it must do when it wakes. The call ends with
+            // its connection.
+            let result = rpc.call(method, &json!({}), Duration::from_secs(86_400)).await;
+            if let Ok(json) = result {
+                home.spoke();
+                // The task that owns the table gives the word when it has taken the list.
+                if !list || home.lists.send(List { json, heard }).await.is_err() {
+                    home.answered();
+                }
+            }
+            drop(place);
+        });
+    }
+
+    /// The daemon said something.
+    pub(super) fn spoke(&self) {
+        let mut link = self.link();
+        link.heard_at = Some(Instant::now());
+        link.confirmed_at = Some(Time::now());
+        if !link.up && link.rpc.is_some() && link.listed_at.is_some() {
+            link.up = true;
+            link.error = None;
+            drop(link);
+            self.tell(EventKind::PM2_CONNECTED, Severity::Info, "the PM2 daemon answers again");
+        }
+    }
+
+    /// A question was answered.
+    pub(super) fn answered(&self) {
+        self.asked.send_modify(|count| *count += 1);
+    }
+
+    fn silent(&self) {
+        let mut link = self.link();
+        let silence = link.heard_at.map_or(Duration::ZERO, |at| at.elapsed());
+        link.error = Some(format!(
+            "the PM2 daemon accepts connections and has not answered for {} s",
+            silence.as_secs()
+        ));
+        if std::mem::replace(&mut link.up, false) {
+            drop(link);
+            self.tell(
+                EventKind::PM2_DISCONNECTED,
+                Severity::Critical,
+                "the PM2 daemon does not answer",
+            );
+        }
+    }
+
+    /// The connection is there and the first list was taken.
+    pub(super) fn connected(&self, rpc: Arc<Rpc>) {
+        let mut link = self.link();
+        link.rpc = Some(rpc);
+        link.listed_at = None;
+    }
+
+    /// A list was read.
+    pub(super) fn listed(&self, version: Option<String>) {
+        let mut link = self.link();
+        link.listed_at = Some(Instant::now());
+        link.confirmed_at = Some(Time::now());
+        link.heard_at = Some(Instant::now());
+        if version.is_some() {
+            link.version = version;
+        }
+        if !link.up {
+            link.up = true;
+            link.error = None;
+            let message = match &link.version {
+                Some(version) => format!("connected to PM2 {version}"),
+                None => "connected to PM2".to_owned(),
+            };
+            drop(link);
+            self.tell(EventKind::PM2_CONNECTED, Severity::Info, &message);
+        }
+    }
+
+    /// There is no connection.
+    pub(super) fn lost(&self, reason: String) {
+        let was_up = {
+            let mut link = self.link();
+            link.rpc = None;
+            link.listed_at = None;
+            let changed = link.error.as_deref() != Some(&reason);
+            link.error = Some(reason.clone());
+            let was_up = std::mem::replace(&mut link.up, false);
+            if changed || was_up {
+                self.revision.bump();
+            }
+            was_up
+        };
+        self.table().clear();
+        self.answered();
+        if was_up {
+            let message = format!("lost the PM2 daemon: {reason}");
+            self.tell(EventKind::PM2_DISCONNECTED, Severity::Critical, &message);
+        }
+    }
+
+    fn tell(&self, kind: EventKind, severity: Severity, message: &str) {
+        tracing::info!(home = %self.path.display(), "{message}");
+        self.revision.bump();
+        self.journal.event(Time::now(), Event::new(kind, severity, message));
+    }
+
+    /// Takes what follows from something PM2 said into the journal.
+    pub(super) fn take(&self, outcome: &mut Outcome) {
+        if outcome.changed {
+            self.revision.bump();
+        }
+        for (time, event) in outcome.events.drain(..) {
+            self.journal.event(time, event);
+        }
+    }
+
+    /// Takes a list into the table.
+    pub(super) fn take_list(&self, list: List) -> Result<Outcome, serde_json::Error> {
+        let (listed, odd) = model::list(&list.json)?;
+        if odd > 0 {
+            tracing::warn!(odd, "PM2 lists processes that make no sense; they are left out");
+        }
+        Ok(self.table().list(listed, list.heard, Time::now()))
+    }
+
+    fn rpc(&self) -> Result<Arc<Rpc>, CallError> {
+        let link = self.link();
+        let reason = || link.error.clone().unwrap_or_default();
+        link.rpc.clone().ok_or_else(|| CallError::Closed(reason()))
+    }
+
+    /// Calls one of PM2's methods.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(
+        &self,
+        method: &str,
+        argument: Value,
+        deadline: Duration,
+    ) -> Result<(), CallError> {
+        let rpc = self.rpc()?;
+        let result = rpc.call(method, &argument, deadline).await.map(drop);
+        if !matches!(result, Err(CallError::Timeout(_) | CallError::Closed(_))) {
+            self.spoke();
+        }
+        result
+    }
+}

@@ -1,0 +1,14 @@
+//! PM2, as seen from its sockets. Knows nothing of HTTP, and only ever looks or does what it
+//! is told to: it starts no daemon and writes nothing into PM2's directory.
+
+pub mod custom;
+pub mod frame;
+pub mod home;
+pub mod model;
+pub mod rpc;
+pub mod table;
+mod watch;
+
+pub use home::Home;
+pub use rpc::CallError;
+pub use table::Table;

@@ -1,0 +1,220 @@
+use super::*;
+use crate::pm2::model;
+
+const BUS: &str = include_str!("../../tests/captures/pm2-7.0.4-bus.txt");
+
+/// Plays a recording of PM2 7.0.4: start of `api` and of cluster app `clus`, reload of `clus`,
+/// `kill -9` of `api`, `pm2 stop api`, start of `crash` that throws and may restart once.
+fn play(table: &mut Table) -> Vec<Event> {
+    let mut events = Vec::new();
+    for line in BUS.lines() {
+        let (topic, body) = line.split_once(" j:").unwrap();
+        let outcome = match topic {
+            "s:process:event" => {
+                let event = model::process_event(body.as_bytes()).unwrap().unwrap();
+                let id = event.process.pm_id;
+                let outcome = table.process_event(event);
+                table.set_pid(id, 1000 + id);
+                outcome
+            }
+            "s:log:PM2" => match model::daemon_line(body.as_bytes()) {
+                Some(line) => table.daemon_line(line),
+                None => continue,
+            },
+            "s:process:exception" => {
+                table.exception(model::exception(body.as_bytes()).unwrap().unwrap())
+            }
+            _ => continue,
+        };
+        events.extend(outcome.events.into_iter().map(|(_, event)| event));
+    }
+    events
+}
+
+fn of<'a>(events: &'a [Event], app: &str) -> Vec<&'a Event> {
+    events.iter().filter(|event| event.app.as_deref() == Some(app)).collect()
+}
+
+fn kinds(events: &[&Event]) -> Vec<String> {
+    events.iter().map(|event| event.kind.to_string()).collect()
+}
+
+fn process(table: &Table, name: &str) -> Process {
+    let mut all = table.processes(|_| Readings::default());
+    all.retain(|process| process.instance.name.as_str() == name);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+#[test]
+fn a_kill_is_told_once_with_its_signal_and_counted_as_a_crash() {
+    let mut table = Table::default();
+    let events = play(&mut table);
+    let api = of(&events, "api");
+    assert_eq!(kinds(&api), ["online", "start", "exit", "online", "exit", "stop"]);
+    assert_eq!((api[2].exit_code, api[2].signal.as_deref()), (None, Some("SIGKILL")));
+    assert_eq!(
+        (api[2].cause, api[3].cause),
+        (Some(RestartCause::Crash), Some(RestartCause::Crash))
+    );
+    assert_eq!(api[4].cause, Some(RestartCause::Manual));
+    let api = process(&table, "api");
+    assert_eq!(api.status, Status::Stopped);
+    assert_eq!(api.restarts, RestartCounts { crash: 1, ..RestartCounts::default() });
+    assert_eq!((api.pid, api.started_at), (None, None));
+}
+
+#[test]
+fn a_cluster_reload_is_a_reload_and_leaves_the_new_worker() {
+    let mut table = Table::default();
+    let events = play(&mut table);
+    let clus = of(&events, "clus");
+    assert_eq!(kinds(&clus), ["online", "start", "online", "exit", "reload"]);
+    assert_eq!(clus[3].cause, Some(RestartCause::Reload));
+    let clus = process(&table, "clus");
+    assert_eq!((clus.status, clus.restarts.reload, clus.restarts.total()), (Status::Online, 1, 1));
+}
+
+#[test]
+fn a_crash_loop_ends_errored_with_its_exit_told_first() {
+    let mut table = Table::default();
+    let events = play(&mut table);
+    let crash = of(&events, "crash");
+    assert_eq!(kinds(&crash), ["online", "start", "exception", "exit", "errored"]);
+    assert_eq!((crash[3].exit_code, crash[3].signal.as_deref()), (Some(1), None));
+    let crash = process(&table, "crash");
+    assert_eq!((crash.status, crash.exceptions), (Status::Errored, 1));
+    assert_eq!(crash.last_exit.unwrap().code, Some(1));
+}
+
+fn listed(pm_id: u32, name: &str, started: i64, restart_time: u64) -> Listed {
+    Listed {
+        pm_id,
+        name: name.parse().unwrap(),
+        namespace: "default".into(),
+        pid: Some(100 + pm_id),
+        status: Status::Online,
+        started_at: Some(Time::from_millis(started)),
+        restart_time,
+        exec_mode: "fork",
+        interpreter: "node".into(),
+        node_version: "20".into(),
+        version: "1".into(),
+        pid_file: "".into(),
+        is_placeholder: false,
+        exit_code: None,
+        metrics: NodeMetrics::default(),
+    }
+}
+
+fn list(table: &mut Table, list: &[Listed]) -> Outcome {
+    let heard = table.heard();
+    table.list(list.to_vec(), heard, Time::from_millis(0))
+}
+
+fn said(table: &mut Table, event: &str, status: Status, listed: &Listed) -> Outcome {
+    let process = Listed { status, pid: None, ..listed.clone() };
+    table.process_event(ProcessEvent {
+        event: event.into(),
+        manually: false,
+        at: Time::from_millis(0),
+        outgoing: false,
+        process,
+    })
+}
+
+#[test]
+fn restarts_from_before_are_of_unknown_cause_and_a_reset_lowers_nothing() {
+    let mut table = Table::default();
+    list(&mut table, &[listed(0, "api", 10, 3)]);
+    assert_eq!(process(&table, "api").restarts.unknown, 3);
+    assert!(list(&mut table, &[listed(0, "api", 10, 0)]).changed);
+    assert_eq!(process(&table, "api").restarts.total(), 3);
+}
+
+#[test]
+fn restarts_that_the_bus_did_not_tell_are_found_and_told() {
+    let mut table = Table::default();
+    list(&mut table, &[listed(0, "api", 10, 0)]);
+    let outcome = list(&mut table, &[listed(0, "api", 20, 2)]);
+    assert_eq!(outcome.events[0].1.cause, Some(RestartCause::Unknown));
+    assert_eq!(process(&table, "api").restarts.unknown, 2);
+}
+
+#[test]
+fn counters_outlive_the_daemon() {
+    let mut table = Table::default();
+    list(&mut table, &[listed(0, "api", 10, 0)]);
+    said(&mut table, "exit", Status::Stopped, &listed(0, "api", 10, 0));
+    said(&mut table, "online", Status::Launching, &listed(0, "api", 20, 1));
+    assert_eq!(process(&table, "api").restarts.crash, 1);
+    table.clear();
+    assert!(table.processes(|_| Readings::default()).is_empty());
+    list(&mut table, &[listed(0, "api", 30, 0)]);
+    let restarts = process(&table, "api").restarts;
+    assert_eq!((restarts.crash, restarts.unknown), (1, 1));
+}
+
+#[test]
+fn a_redeploy_continues_the_series_under_another_pm_id() {
+    let mut table = Table::default();
+    let (old, new) = (listed(4, "slot-a", 10, 0), listed(9, "slot-a", 20, 0));
+    list(&mut table, std::slice::from_ref(&old));
+    said(&mut table, "exit", Status::Stopping, &old);
+    said(&mut table, "exit", Status::Stopped, &old);
+    let told = said(&mut table, "online", Status::Launching, &new);
+    assert_eq!(told.events[0].1.instance_id, Some(0));
+    let outcome = list(&mut table, &[new]);
+    assert_eq!(outcome.events[0].1.kind, EventKind::DELETE);
+    let process = process(&table, "slot-a");
+    assert_eq!((process.pm_id, process.instance.instance_id), (9, 0));
+}
+
+#[test]
+fn same_names_stay_apart_and_keep_their_numbers() {
+    let mut table = Table::default();
+    let all: Vec<Listed> = (0..3).map(|pm_id| listed(pm_id, "web", 10, 0)).collect();
+    list(&mut table, &all);
+    let numbers = |table: &Table| -> Vec<(u32, u32)> {
+        let all = table.processes(|_| Readings::default());
+        all.iter().map(|p| (p.pm_id, p.instance.instance_id)).collect()
+    };
+    assert_eq!(numbers(&table), [(0, 0), (1, 1), (2, 2)]);
+    list(&mut table, &[all[0].clone(), all[2].clone()]);
+    assert_eq!(numbers(&table), [(0, 0), (2, 2)]);
+    list(&mut table, &[all[0].clone(), all[2].clone(), listed(7, "web", 30, 0)]);
+    assert_eq!(numbers(&table), [(0, 0), (7, 1), (2, 2)]);
+}
+
+#[test]
+fn a_list_older_than_an_event_does_not_undo_it() {
+    let mut table = Table::default();
+    let old = listed(0, "api", 10, 0);
+    list(&mut table, std::slice::from_ref(&old));
+    let asked_at = table.heard();
+    said(&mut table, "exit", Status::Stopped, &old);
+    said(&mut table, "online", Status::Launching, &listed(0, "api", 20, 1));
+    let outcome = table.list(vec![old], asked_at, Time::from_millis(0));
+    assert!(outcome.list_within.is_some() && outcome.events.is_empty());
+    let api = process(&table, "api");
+    assert_eq!((api.restarts.crash, api.restarts.total()), (1, 1));
+}
+
+#[test]
+fn online_without_a_process_is_said_so() {
+    let mut table = Table::default();
+    list(&mut table, &[Listed { pid: None, ..listed(0, "bad", 10, 0) }]);
+    let bad = process(&table, "bad");
+    assert!(bad.online_without_pid && bad.readings.memory_bytes.is_none());
+}
+
+#[test]
+fn memory_over_the_limit_is_the_cause() {
+    let mut table = Table::default();
+    let old = listed(0, "api", 10, 0);
+    list(&mut table, std::slice::from_ref(&old));
+    table.daemon_line(DaemonLine::OverMemory { pm_id: 0 });
+    said(&mut table, "exit", Status::Stopping, &old);
+    said(&mut table, "online", Status::Launching, &listed(0, "api", 20, 1));
+    assert_eq!(process(&table, "api").restarts.oom, 1);
+}

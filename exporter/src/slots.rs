@@ -1,0 +1,130 @@
+//! Slots: named places with fixed ports, each served by one PM2 process `slot-<name>`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use wire::{AppName, Process, Slot, SlotId, SlotType};
+
+use crate::pm2::Table;
+use crate::revision::Revision;
+
+const CONNECT_WITHIN: Duration = Duration::from_millis(250);
+
+/// A slot's name and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotPlace {
+    /// `a`
+    pub slot: SlotId,
+    /// `3001`
+    pub port: u16,
+}
+
+impl SlotPlace {
+    /// `a` to `e` on 3001 to 3005.
+    pub fn defaults() -> Vec<Self> {
+        ["a", "b", "c", "d", "e"]
+            .into_iter()
+            .zip(3001..)
+            .filter_map(|(name, port)| Some(Self { slot: name.parse().ok()?, port }))
+            .collect()
+    }
+
+    /// Name of the PM2 process that serves it.
+    pub fn process(&self) -> Option<AppName> {
+        format!("slot-{}", self.slot).parse().ok()
+    }
+}
+
+/// Every slot of this host.
+#[derive(Debug)]
+pub struct Slots {
+    places: Vec<SlotPlace>,
+    /// Whether they were configured; if not, only those are shown that PM2 runs.
+    configured: bool,
+    /// Slots whose port accepted a connection when last tried.
+    serving: Mutex<Vec<SlotId>>,
+    revision: Revision,
+}
+
+impl Slots {
+    /// As configured, or the default ones.
+    pub fn new(configured: Option<Vec<SlotPlace>>, revision: Revision) -> Self {
+        Self {
+            configured: configured.is_some(),
+            places: configured.unwrap_or_else(SlotPlace::defaults),
+            serving: Mutex::default(),
+            revision,
+        }
+    }
+
+    /// The slot's place.
+    pub fn place(&self, slot: &SlotId) -> Option<&SlotPlace> {
+        self.places.iter().find(|place| place.slot == *slot)
+    }
+
+    /// The slot that a process of this name serves.
+    pub fn served_by(&self, name: &str) -> Option<&SlotId> {
+        let slot = name.strip_prefix("slot-")?;
+        self.places.iter().map(|place| &place.slot).find(|id| id.as_str() == slot)
+    }
+
+    /// Every slot, with PM2's view of its process.
+    pub fn all(&self, table: &Table, processes: &[Process]) -> Vec<Slot> {
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        self.places
+            .iter()
+            .filter_map(|place| {
+                let process = place.process()?;
+                let placeholder = table.is_placeholder(&process);
+                if placeholder.is_none() && !self.configured {
+                    return None;
+                }
+                let status = processes
+                    .iter()
+                    .find(|candidate| candidate.instance.name == process)
+                    .map(|candidate| candidate.status);
+                Some(Slot {
+                    slot: place.slot.clone(),
+                    port: place.port,
+                    process,
+                    kind: match placeholder {
+                        Some(true) => SlotType::Placeholder,
+                        Some(false) => SlotType::Deployed,
+                        None => SlotType::Missing,
+                    },
+                    status,
+                    serving: serving.contains(&place.slot),
+                    foreign_owner: None,
+                    repository: None,
+                    branch: None,
+                    commit: None,
+                    deployed_at: None,
+                    deployed_by: None,
+                })
+            })
+            .collect()
+    }
+
+    /// Tries every slot's port. Where nothing was configured, only those that `exists` names.
+    pub async fn try_ports(&self, exists: impl Fn(&str) -> bool) {
+        let mut serving = Vec::new();
+        for place in &self.places {
+            let Some(process) = place.process() else { continue };
+            if !self.configured && !exists(&process) {
+                continue;
+            }
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, place.port));
+            if matches!(timeout(CONNECT_WITHIN, TcpStream::connect(address)).await, Ok(Ok(_))) {
+                serving.push(place.slot.clone());
+            }
+        }
+        let mut known = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != serving {
+            *known = serving;
+            self.revision.bump();
+        }
+    }
+}
