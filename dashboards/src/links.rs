@@ -1,0 +1,98 @@
+//! Addresses: everything that goes into one is percent-encoded here, and only here.
+
+use std::fmt::Write;
+
+use wire::{AppName, ServerId};
+
+/// The path to go to after signing in: `text` when it is a path of this site, `/` otherwise
+/// (another site, `//host`, a backslash, control characters).
+pub fn local_path(text: &str) -> &str {
+    let local = text.starts_with('/')
+        && !text.starts_with("//")
+        && !text.contains('\\')
+        && !text.chars().any(char::is_control);
+    if local { text } else { "/" }
+}
+
+/// Percent-encodes everything but letters, digits and `-._~`.
+pub(crate) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Address of an app's page; `None` for the names `.` and `..`, which no browser keeps in a
+/// path, however they are written.
+pub(crate) fn app(server: &ServerId, app: &AppName) -> Option<String> {
+    let name = segment(app)?;
+    Some(format!("/servers/{server}/apps/{name}"))
+}
+
+fn segment(app: &str) -> Option<String> {
+    match app {
+        "." | ".." => None,
+        name => Some(encode(name)),
+    }
+}
+
+/// `path` with the fields that are not empty.
+pub(crate) fn query(path: &str, fields: &[(&str, &str)]) -> String {
+    let mut out = path.to_owned();
+    let mut separator = '?';
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+        let _ = write!(out, "{separator}{name}={}", encode(value));
+        separator = '&';
+    }
+    out
+}
+
+/// The line that restarts an app from a shell; `None` where [`app`] is.
+pub(crate) fn restart_line(base: &str, server: &ServerId, app: &str) -> Option<String> {
+    let name = segment(app)?;
+    let address = format!("{base}/api/commands/{server}/apps/{name}/restart?wait=30s");
+    Some(format!("curl -X POST -H \"Authorization: Bearer $TOKEN\" {}", shell_quote(&address)))
+}
+
+fn shell_quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_of_this_site_are_followed() {
+        for good in ["/", "/servers/vm1?x=//y", "/events"] {
+            assert_eq!(local_path(good), good);
+        }
+        for bad in ["", "https://evil.example", "//evil.example", "/\\evil", "evil", "/a\r\nb"] {
+            assert_eq!(local_path(bad), "/", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_stay_one_segment() {
+        let server: ServerId = "vm1".parse().unwrap();
+        let name: AppName = "a/b?c#ü'\"<".parse().unwrap();
+        assert_eq!(app(&server, &name).unwrap(), "/servers/vm1/apps/a%2Fb%3Fc%23%C3%BC%27%22%3C");
+        assert_eq!(app(&server, &"..".parse().unwrap()), None);
+        assert_eq!(
+            restart_line("http://h'h", &server, "a b").unwrap(),
+            "curl -X POST -H \"Authorization: Bearer $TOKEN\" \
+             'http://h'\\''h/api/commands/vm1/apps/a%20b/restart?wait=30s'"
+        );
+    }
+
+    #[test]
+    fn empty_fields_are_left_out() {
+        assert_eq!(query("/events", &[("a", ""), ("b", "1&2"), ("c", "x")]), "/events?b=1%262&c=x");
+        assert_eq!(query("/events", &[("a", "")]), "/events");
+    }
+}
