@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use service::shutdown::Shutdown;
+use tokio::sync::Semaphore;
 use wire::{Event, EventKind, ExporterInfo, HostReadings, Process, Severity, Slot, State, Time};
 
 use crate::access::Access;
@@ -33,6 +34,8 @@ pub struct App {
     pub slots: Slots,
     /// Changes with everything but readings.
     pub revision: Revision,
+    /// Places for those who follow logs.
+    pub followers: Arc<Semaphore>,
     /// Ends waits and streams when the program stops.
     pub shutdown: Shutdown,
     readings: Processes,
@@ -65,6 +68,7 @@ impl App {
             access: Access::new(config.tokens.clone(), config.anonymous_read),
             commands: Commands::new(Arc::clone(&home), Arc::clone(&journal)),
             slots: Slots::new(config.slots.clone(), revision.clone()),
+            followers: Arc::new(Semaphore::new(crate::http::MAX_FOLLOWERS)),
             readings: Processes::default(),
             info: ExporterInfo {
                 version: version.to_owned(),

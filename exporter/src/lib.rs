@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod http;
 pub mod journal;
+pub mod logs;
 pub mod placeholder;
 pub mod pm2;
 pub mod readings;

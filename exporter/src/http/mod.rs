@@ -4,6 +4,7 @@ mod commands;
 mod error;
 mod journal;
 mod landing;
+mod logs;
 mod metrics;
 mod processes;
 mod query;
@@ -34,6 +35,9 @@ const MAX_REQUEST: usize = 256 * 1024;
 /// Longest `?wait=`.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
+/// How many may follow logs at a time.
+pub const MAX_FOLLOWERS: usize = logs::MAX_FOLLOWERS;
+
 /// Serves `app` until `shutdown`.
 pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: Shutdown) {
     service::serve::serve(listener, router(app), Limits::default(), shutdown).await;
@@ -50,6 +54,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/journal", get(journal::show))
         .route("/api/processes", get(processes::list))
         .route("/api/processes/{name}", get(processes::show))
+        .route("/api/processes/{name}/logs", get(logs::show))
         .route("/api/processes/{name}/{action}", post(processes::act))
         .route("/api/slots", get(state::slots))
         .route("/api/slots/{slot}", get(state::slot))

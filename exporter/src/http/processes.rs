@@ -71,12 +71,12 @@ pub(super) async fn act(
 }
 
 /// A name as it stands in a path. What cannot be a name names nothing.
-fn app_name(text: &str) -> Result<AppName, ProblemResponse> {
+pub(super) fn app_name(text: &str) -> Result<AppName, ProblemResponse> {
     text.parse()
         .map_err(|error: InvalidId| ProblemResponse::not_found("unknown_app", error.to_string()))
 }
 
-fn unknown_app(app: &App, name: &AppName) -> ProblemResponse {
+pub(super) fn unknown_app(app: &App, name: &AppName) -> ProblemResponse {
     let state = app.home.state();
     match state.error.filter(|_| !state.up) {
         Some(error) => ProblemResponse::new(

@@ -43,6 +43,15 @@ impl Parameters {
         })
     }
 
+    /// `true` or `false`; the bare name means `true`.
+    pub(super) fn truth(&mut self, name: &str) -> Result<Option<bool>, ProblemResponse> {
+        self.take(name, |text| match text {
+            "true" | "1" | "" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(format!("{:?} is neither true nor false", shown(text))),
+        })
+    }
+
     /// `wait`, at most [`MAX_WAIT`].
     pub(super) fn wait(&mut self) -> Result<Option<Duration>, ProblemResponse> {
         self.take("wait", |text| {

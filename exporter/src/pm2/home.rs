@@ -52,6 +52,8 @@ pub struct Home {
     asking: Arc<Semaphore>,
     asked: watch::Sender<u64>,
     lists: mpsc::Sender<List>,
+    /// Wakes whoever follows logs: the bus told of a line that PM2 writes into a file.
+    logged: watch::Sender<()>,
     journal: Arc<Journal>,
     revision: Revision,
 }
@@ -75,6 +77,7 @@ impl Home {
             asking: Arc::new(Semaphore::new(1)),
             asked: watch::channel(0).0,
             lists,
+            logged: watch::channel(()).0,
             journal,
             revision,
         });
@@ -282,6 +285,18 @@ impl Home {
             tracing::warn!(odd, "PM2 lists processes that make no sense; they are left out");
         }
         Ok(self.table().list(listed, list.heard, Time::now()))
+    }
+
+    /// Changes whenever an application of this daemon logs.
+    pub fn logged(&self) -> watch::Receiver<()> {
+        self.logged.subscribe()
+    }
+
+    /// An application logged.
+    pub(super) fn wake_followers(&self) {
+        if self.logged.receiver_count() > 0 {
+            self.logged.send_replace(());
+        }
     }
 
     fn rpc(&self) -> Result<Arc<Rpc>, CallError> {

@@ -11,4 +11,4 @@ mod watch;
 
 pub use home::Home;
 pub use rpc::CallError;
-pub use table::Table;
+pub use table::{LogFile, Table};

@@ -38,6 +38,10 @@ pub struct Listed {
     pub version: Box<str>,
     /// Where PM2 keeps the process number.
     pub pid_file: Box<str>,
+    /// Where PM2 writes what it prints; empty or `/dev/null` where it does not.
+    pub out_log: Box<str>,
+    /// Where PM2 writes its errors, likewise.
+    pub err_log: Box<str>,
     /// Whether it is our own placeholder page.
     pub is_placeholder: bool,
     /// Exit code of the last end.
@@ -111,6 +115,10 @@ struct RawEnv<'a> {
     pm_exec_path: Text<'a>,
     #[serde(borrow)]
     pm_pid_path: Text<'a>,
+    #[serde(borrow)]
+    pm_out_log_path: Text<'a>,
+    #[serde(borrow)]
+    pm_err_log_path: Text<'a>,
     /// Read for one word only: whether the first argument is `placeholder`.
     #[serde(borrow)]
     args: FirstText<'a>,
@@ -139,6 +147,8 @@ impl RawEnv<'_> {
             node_version: printable(&self.node_version.0, 32),
             version: printable(&self.version.0, 64),
             pid_file: self.pm_pid_path.0.as_ref().into(),
+            out_log: self.pm_out_log_path.0.as_ref().into(),
+            err_log: self.pm_err_log_path.0.as_ref().into(),
             is_placeholder: own && self.args.0.as_deref() == Some("placeholder"),
             exit_code: self.exit_code.millis().and_then(|code| i32::try_from(code).ok()),
             metrics: custom::read(self.axm_monitor),

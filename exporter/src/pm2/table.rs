@@ -15,6 +15,17 @@ use super::model::{DaemonLine, Exception, Listed, ProcessEvent};
 /// Apps whose counters are remembered after the last of their processes is gone.
 const MAX_LEDGERS: usize = 5_000;
 
+/// Where PM2 keeps what an instance prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// The instance, or the first that shares the file.
+    pub instance_id: u32,
+    /// stderr; stdout otherwise.
+    pub is_error: bool,
+    /// The file.
+    pub path: Box<str>,
+}
+
 /// What follows from something that PM2 said.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -151,6 +162,25 @@ impl Table {
             .collect();
         all.sort_by(|a, b| a.instance.cmp(&b.instance));
         all
+    }
+
+    /// The log files of every instance of an app, each with the instance's number; each file
+    /// once, though instances may share it.
+    pub fn log_files(&self, name: &AppName) -> Vec<LogFile> {
+        let mut rows: Vec<&Row> =
+            self.rows.values().filter(|row| row.instance.name == *name).collect();
+        rows.sort_by(|a, b| a.instance.cmp(&b.instance));
+        let mut files: Vec<LogFile> = Vec::new();
+        for row in rows {
+            for (is_error, path) in [(false, &row.listed.out_log), (true, &row.listed.err_log)] {
+                let kept = !matches!(&**path, "" | "/dev/null" | "NULL");
+                if kept && !files.iter().any(|file| file.path == *path) {
+                    let instance_id = row.instance.instance_id;
+                    files.push(LogFile { instance_id, is_error, path: path.clone() });
+                }
+            }
+        }
+        files
     }
 
     /// Bytes of log seen on the bus.

@@ -101,6 +101,8 @@ fn listed(pm_id: u32, name: &str, started: i64, restart_time: u64) -> Listed {
         node_version: "20".into(),
         version: "1".into(),
         pid_file: "".into(),
+        out_log: "".into(),
+        err_log: "".into(),
         is_placeholder: false,
         exit_code: None,
         metrics: NodeMetrics::default(),

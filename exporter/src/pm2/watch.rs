@@ -189,6 +189,7 @@ impl Follower<'_> {
                 if let Some((pm_id, bytes)) = model::logged(&head, &tail, length) {
                     self.home.table().logged(pm_id, is_error, bytes);
                 }
+                self.home.wake_followers();
                 return;
             }
         };

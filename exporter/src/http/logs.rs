@@ -1,0 +1,201 @@
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use futures_util::stream;
+use service::problem::ProblemResponse;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Reads;
+use super::processes::{app_name, unknown_app};
+use super::query::{Parameters, shown};
+use crate::app::App;
+use crate::logs::Tail;
+use crate::pm2::LogFile;
+
+/// A reader that takes nothing for this long is let go: nobody waits for it.
+const SLOW: Duration = Duration::from_secs(30);
+/// The bus tells of a line before PM2 has written it; this much later it is there.
+const SETTLED: Duration = Duration::from_millis(30);
+/// Where the bus told nothing, files are looked at anyway.
+const ANYWAY: Duration = Duration::from_secs(1);
+/// A stream of events says that it lives.
+const ALIVE: Duration = Duration::from_secs(15);
+/// Followers at a time.
+pub(super) const MAX_FOLLOWERS: usize = 100;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Events,
+}
+
+struct Source {
+    file: LogFile,
+    tail: Tail,
+}
+
+pub(super) async fn show(
+    _: Reads,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    mut parameters: Parameters,
+    headers: HeaderMap,
+) -> Result<Response, ProblemResponse> {
+    let stream = parameters.take("stream", |text| match text {
+        "out" => Ok(Some(false)),
+        "err" => Ok(Some(true)),
+        "all" => Ok(None),
+        _ => Err(format!("{:?} is not out, err or all", shown(text))),
+    })?;
+    let lines = parameters.take("lines", |text| {
+        text.parse::<usize>()
+            .ok()
+            .filter(|lines| *lines <= wire::MAX_LIMIT)
+            .ok_or_else(|| format!("{:?} is not 0 to {}", shown(text), wire::MAX_LIMIT))
+    })?;
+    let follow = parameters.truth("follow")?.unwrap_or(false);
+    parameters.end("stream, lines, follow")?;
+
+    let name = app_name(&name)?;
+    let files = app.home.table().log_files(&name);
+    if app.home.table().pm_ids(&name).is_empty() {
+        return Err(unknown_app(&app, &name));
+    }
+    let wanted = stream.flatten();
+    let files: Vec<LogFile> = files
+        .into_iter()
+        .filter(|file| wanted.is_none_or(|error| file.is_error == error))
+        .collect();
+    if files.is_empty() {
+        return Err(ProblemResponse::not_found(
+            "no_log_file",
+            format!("PM2 keeps no log file for {name:?} (it is set to /dev/null)"),
+        ));
+    }
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let events = accept.is_some_and(|accept| accept.contains("text/event-stream"));
+    let form = if events { Form::Events } else { Form::Text };
+    let several = files.iter().any(|file| file.instance_id != files[0].instance_id);
+    let mut first = String::new();
+    let mut sources = Vec::with_capacity(files.len());
+    for file in files {
+        let (mut tail, last) = Tail::open(FilePath::new(&*file.path), lines.unwrap_or(100))
+            .map_err(|error| {
+                let why = format!("the log of {name:?} cannot be read: {error}");
+                ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "log_unreadable", why)
+            })?;
+        let rest = if follow { None } else { tail.rest() };
+        for line in last.into_iter().chain(rest) {
+            push(&mut first, form, several, &file, &line);
+        }
+        sources.push(Source { file, tail });
+    }
+    let body = if follow {
+        let Ok(place) = Arc::clone(&app.followers).try_acquire_owned() else {
+            return Err(ProblemResponse::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                format!("{MAX_FOLLOWERS} readers follow logs already"),
+            ));
+        };
+        let (send, receive) = mpsc::channel(4);
+        tokio::spawn(async move {
+            run(&app, sources, first, form, several, send).await;
+            drop(place);
+        });
+        Body::from_stream(stream::unfold(receive, |mut receive| async move {
+            let chunk: Bytes = receive.recv().await?;
+            Some((Ok::<_, std::convert::Infallible>(chunk), receive))
+        }))
+    } else {
+        Body::from(first)
+    };
+    let kind = match form {
+        Form::Text => "text/plain; charset=utf-8",
+        Form::Events => "text/event-stream",
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    Ok(response)
+}
+
+/// Follows until the reader goes, is too slow, or the program stops.
+async fn run(
+    app: &App,
+    mut sources: Vec<Source>,
+    first: String,
+    form: Form,
+    several: bool,
+    send: mpsc::Sender<Bytes>,
+) {
+    let mut logged = app.home.logged();
+    let mut pending = first;
+    let mut spoke = tokio::time::Instant::now();
+    loop {
+        if form == Form::Events && spoke.elapsed() > ALIVE {
+            pending.push_str(": alive\n\n");
+        }
+        if !pending.is_empty() {
+            spoke = tokio::time::Instant::now();
+            let chunk = Bytes::from(std::mem::take(&mut pending));
+            match timeout(SLOW, send.send(chunk)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    tracing::info!("a reader of logs is too slow and is let go");
+                    return;
+                }
+            }
+        }
+        let mut more = false;
+        for source in &mut sources {
+            match source.tail.read() {
+                Ok((lines, more_of_it)) => {
+                    more |= more_of_it;
+                    for line in lines {
+                        push(&mut pending, form, several, &source.file, &line);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a log file cannot be read any more");
+                    return;
+                }
+            }
+        }
+        if more || !pending.is_empty() {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            () = app.shutdown.drain.cancelled() => return,
+            () = send.closed() => return,
+            _ = logged.changed() => tokio::time::sleep(SETTLED).await,
+            () = tokio::time::sleep(ANYWAY) => {}
+        }
+    }
+}
+
+fn push(out: &mut String, form: Form, several: bool, file: &LogFile, line: &str) {
+    let stream = if file.is_error { "err" } else { "out" };
+    match form {
+        Form::Text => {
+            if several {
+                out.push_str(&format!("{} | ", file.instance_id));
+            }
+            out.push_str(line);
+            out.push('\n');
+        }
+        Form::Events => {
+            let data = serde_json::json!({
+                "instance_id": file.instance_id, "stream": stream, "line": line,
+            });
+            out.push_str(&format!("event: {stream}\ndata: {data}\n\n"));
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What applications print: the last lines of PM2's log files, and what is added to them.
+//!
+//! Lines come from the files alone, live ones too, so that between "the last lines" and "live"
+//! there is neither a gap nor a double, and a line looks the same in both. The bus only says
+//! when to look.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A line longer than this is told in pieces.
+const MAX_LINE: usize = 64 * 1024;
+/// How far back the last lines are looked for.
+const MAX_BACK: u64 = 8 * 1024 * 1024;
+/// Read at a time, so that following a flood takes turns with everything else.
+const CHUNK: usize = 64 * 1024;
+
+/// Follows one file across rotation.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    file: Option<File>,
+    at: u64,
+    partial: Vec<u8>,
+}
+
+impl Tail {
+    /// Opens the file and gives its last `lines` lines. A file that is not there yet is an
+    /// empty one.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn open(path: &Path, lines: usize) -> io::Result<(Self, Vec<String>)> {
+        let mut tail = Self { path: path.to_owned(), file: None, at: 0, partial: Vec::new() };
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((tail, Vec::new())),
+            Err(error) => return Err(error),
+        };
+        let end = file.metadata()?.len();
+        let start = start_of_last(&file, end, lines)?;
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        (&file).take(end - start).read_to_end(&mut bytes)?;
+        tail.at = start + bytes.len() as u64;
+        tail.file = Some(file);
+        let mut last = tail.split(&bytes);
+        // More breaks than lines asked for only come from over-long lines told in pieces.
+        let surplus = last.len().saturating_sub(lines);
+        last.drain(..surplus);
+        Ok((tail, last))
+    }
+
+    /// What the file ends with that is not a whole line yet.
+    pub fn rest(&mut self) -> Option<String> {
+        let rest = std::mem::take(&mut self.partial);
+        (!rest.is_empty()).then(|| printable(&rest))
+    }
+
+    /// Whole lines that were added since, at most some 64 KiB at a time; `more` tells whether
+    /// there is more already.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(&mut self) -> io::Result<(Vec<String>, bool)> {
+        let mut buffer = vec![0; CHUNK];
+        let Some(file) = &self.file else { return Ok((Vec::new(), self.reopen()?)) };
+        if file.metadata()?.len() < self.at {
+            // It was cut, as logrotate's copytruncate and `pm2 flush` do.
+            self.at = 0;
+            self.partial.clear();
+        }
+        let read = file.read_at(&mut buffer, self.at)?;
+        if read == 0 {
+            return Ok((Vec::new(), self.reopen()?));
+        }
+        self.at += read as u64;
+        Ok((self.split(&buffer[..read]), true))
+    }
+
+    /// Another file of the name took the place of the one that was read to its end.
+    fn reopen(&mut self) -> io::Result<bool> {
+        let now = match std::fs::metadata(&self.path) {
+            Ok(now) => now,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if let Some(file) = &self.file {
+            let ours = file.metadata()?;
+            if (ours.ino(), ours.dev()) == (now.ino(), now.dev()) {
+                return Ok(false);
+            }
+        }
+        self.file = Some(File::open(&self.path)?);
+        self.at = 0;
+        Ok(true)
+    }
+
+    fn split(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(piece);
+            let whole = piece.ends_with(b"\n");
+            if whole || self.partial.len() >= MAX_LINE {
+                let line = std::mem::take(&mut self.partial);
+                lines.extend(line.chunks(MAX_LINE).map(printable));
+            }
+        }
+        lines
+    }
+}
+
+/// Where the last `lines` lines begin; an unfinished one at the end counts as none.
+fn start_of_last(file: &File, end: u64, lines: usize) -> io::Result<u64> {
+    let mut breaks = 0;
+    let mut at = end;
+    let mut buffer = vec![0; CHUNK];
+    while at > 0 && end - at < MAX_BACK {
+        let size = at.min(CHUNK as u64);
+        file.read_exact_at(&mut buffer[..size as usize], at - size)?;
+        for (index, byte) in buffer[..size as usize].iter().enumerate().rev() {
+            if *byte == b'\n' {
+                breaks += 1;
+                if breaks > lines {
+                    return Ok(at - size + index as u64 + 1);
+                }
+            }
+        }
+        at -= size;
+    }
+    if at == 0 {
+        return Ok(0);
+    }
+    // Too far back: begin at a line's beginning.
+    file.read_at(&mut buffer, at)?;
+    let next = buffer.iter().position(|byte| *byte == b'\n');
+    Ok(at + next.map_or(0, |next| next as u64 + 1))
+}
+
+/// A line without its break and without what would steer a terminal.
+fn printable(line: &[u8]) -> String {
+    String::from_utf8_lossy(line)
+        .chars()
+        .filter(|letter| *letter == '\t' || !letter.is_control())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+
+    fn all(tail: &mut Tail) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let (more_lines, more) = tail.read().unwrap();
+            lines.extend(more_lines);
+            if !more {
+                return lines;
+            }
+        }
+    }
+
+    fn add(path: &Path, text: &str) {
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn the_last_lines_and_then_what_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        add(&path, "one\ntwo\nthree\nunfin");
+        let (mut tail, last) = Tail::open(&path, 2).unwrap();
+        assert_eq!(last, ["two", "three"]);
+        assert_eq!(all(&mut tail), Vec::<String>::new());
+        add(&path, "ished\nfour\n");
+        assert_eq!(all(&mut tail), ["unfinished", "four"]);
+    }
+
+    #[test]
+    fn rotation_and_truncation_lose_nothing_that_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (mut tail, last) = Tail::open(&path, 5).unwrap();
+        assert!(last.is_empty());
+        add(&path, "a\n");
+        assert_eq!(all(&mut tail), ["a"]);
+        add(&path, "b\n");
+        fs::rename(&path, folder.path().join("log.1")).unwrap();
+        add(&path, "c\n");
+        assert_eq!(all(&mut tail), ["b", "c"]);
+        fs::write(&path, "").unwrap();
+        assert!(all(&mut tail).is_empty());
+        add(&path, "d\n");
+        assert_eq!(all(&mut tail), ["d"]);
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_left_out_and_long_lines_come_in_pieces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        add(&path, "\u{1b}[2Jred\t\u{7}x\r\n");
+        assert_eq!(Tail::open(&path, 5).unwrap().1, ["[2Jred\tx"]);
+        fs::write(&path, "y".repeat(MAX_LINE * 2 + 5)).unwrap();
+        let (mut tail, last) = Tail::open(&path, 5).unwrap();
+        assert_eq!(last.len(), 3);
+        assert_eq!(tail.rest(), None);
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Tail::open(folder.path(), 5).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn last_lines_are_the_last_lines(
+            lines in vec("[a-z]{0,30}", 0..50), wanted in 0usize..60, more in vec("[a-z]{0,9}", 0..9),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("log");
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            add(&path, &text);
+            let (mut tail, last) = Tail::open(&path, wanted).unwrap();
+            let expected = &lines[lines.len().saturating_sub(wanted)..];
+            prop_assert_eq!(&last[..], expected);
+            let text: String = more.iter().map(|line| format!("{line}\n")).collect();
+            add(&path, &text);
+            prop_assert_eq!(all(&mut tail), more);
+        }
+    }
+}
