@@ -67,7 +67,7 @@ impl App {
         let app = Arc::new(Self {
             access: Access::new(config.tokens.clone(), config.anonymous_read),
             commands: Commands::new(Arc::clone(&home), Arc::clone(&journal)),
-            slots: Slots::new(config.slots.clone(), revision.clone()),
+            slots: Slots::new(&config.slots, revision.clone()),
             followers: Arc::new(Semaphore::new(crate::http::MAX_FOLLOWERS)),
             readings: Processes::default(),
             info: ExporterInfo {

@@ -8,10 +8,9 @@ use service::config::{Form, Key, Mistakes, Reader, Settings};
 use service::log;
 use service::quantity;
 use service::token::TokenHash;
-use wire::SlotId;
 
 use crate::access::{Scope, TokenEntry};
-use crate::slots::SlotPlace;
+use crate::slots;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -75,7 +74,7 @@ pub struct Config {
     /// Who may do what.
     pub tokens: Vec<TokenEntry>,
     /// Slots that were configured; the default ones are shown only where they exist.
-    pub slots: Option<Vec<SlotPlace>>,
+    pub slots: slots::Settings,
 }
 
 impl Config {
@@ -111,7 +110,7 @@ impl Config {
         let log_level = reader.value("log_level").unwrap_or_default();
         let log_format = reader.value("log_format").unwrap_or_default();
         let tokens = tokens(&mut reader);
-        let slots = slots(&mut reader);
+        let slots = slots::Settings::read(&mut reader);
         if !listen.ip().is_loopback() && tokens.is_empty() {
             reader.mistake(
                 "listen",
@@ -200,43 +199,6 @@ fn tokens(reader: &mut Reader) -> Vec<TokenEntry> {
     })
 }
 
-fn slots(reader: &mut Reader) -> Option<Vec<SlotPlace>> {
-    reader.table("slots", |reader| {
-        reader.path("root");
-        reader.truth("allow_file_repositories", false);
-        reader.list("allowed_hosts", |text| Ok(text.to_owned()));
-        reader.table("env", |reader| {
-            reader.rest();
-            Some(())
-        });
-        let mut taken: Vec<SlotPlace> = Vec::new();
-        reader.tables("slot", |reader| {
-            let slot: Option<SlotId> = reader.value("name");
-            let port = reader.parsed("port", |text| {
-                text.parse::<u16>()
-                    .ok()
-                    .filter(|port| *port > 0)
-                    .ok_or_else(|| format!("{text:?} is not a port: 1 to 65535"))
-            });
-            for (key, missing) in [("name", slot.is_none()), ("port", port.is_none())] {
-                if missing && !reader.was_wrong(key) {
-                    reader.mistake(key, "is missing");
-                }
-            }
-            let place = SlotPlace { slot: slot?, port: port? };
-            if taken.iter().any(|other| other.slot == place.slot) {
-                reader.mistake("name", format!("{:?} names an earlier slot already", place.slot));
-            }
-            if taken.iter().any(|other| other.port == place.port) {
-                reader.mistake("port", format!("{} is an earlier slot's already", place.port));
-            }
-            taken.push(place);
-            Some(())
-        });
-        Some(if taken.is_empty() { SlotPlace::defaults() } else { taken })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,7 +213,7 @@ mod tests {
         let config = read("").unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:10209");
         assert_eq!(config.pm2_home, PathBuf::from("/home/app/.pm2"));
-        assert!(config.tokens.is_empty() && config.slots.is_none());
+        assert!(config.tokens.is_empty() && !config.slots.configured);
     }
 
     #[test]
@@ -267,7 +229,7 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(config.tokens[0].name, "poller");
-        assert_eq!(config.slots.unwrap()[0].port, 3001);
+        assert_eq!(config.slots.places[0].port, 3001);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, CommandId, InvalidId, Process, SlotId, Time};
+use crate::{AppName, CommandId, DeployRequest, InvalidId, Process, SlotId, Time};
 
 /// What can be done to an app or a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,12 +22,40 @@ pub enum Action {
     Delete,
     /// Set PM2's own restart counter to 0.
     Reset,
+    /// Restart with a changed environment.
+    Env,
+    /// Send a signal.
+    Signal,
+    /// Run a custom action of the application.
+    Trigger,
+    /// Change the number of instances.
+    Scale,
+    /// Empty the logs.
+    Flush,
+    /// Slots: put an application there.
+    Deploy,
+    /// Slots: back to an earlier deployment.
+    Rollback,
 }
 
 impl Action {
-    /// Every action.
-    pub const ALL: [Self; 6] =
-        [Self::Start, Self::Stop, Self::Restart, Self::Reload, Self::Delete, Self::Reset];
+    /// Every action on apps.
+    pub const ALL: [Self; 11] = [
+        Self::Start,
+        Self::Stop,
+        Self::Restart,
+        Self::Reload,
+        Self::Delete,
+        Self::Reset,
+        Self::Env,
+        Self::Signal,
+        Self::Trigger,
+        Self::Scale,
+        Self::Flush,
+    ];
+
+    /// Every action on slots.
+    pub const OF_SLOTS: [Self; 4] = [Self::Deploy, Self::Stop, Self::Restart, Self::Rollback];
 
     /// The word used in paths, JSON and labels.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +66,13 @@ impl Action {
             Self::Reload => "reload",
             Self::Delete => "delete",
             Self::Reset => "reset",
+            Self::Env => "env",
+            Self::Signal => "signal",
+            Self::Trigger => "trigger",
+            Self::Scale => "scale",
+            Self::Flush => "flush",
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
         }
     }
 }
@@ -52,10 +87,12 @@ impl FromStr for Action {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        Self::ALL.into_iter().find(|action| action.as_str() == text).ok_or_else(|| InvalidId {
+        let mut all = Self::ALL.into_iter().chain([Self::Deploy, Self::Rollback]);
+        all.find(|action| action.as_str() == text).ok_or_else(|| InvalidId {
             what: "action",
             value: text.chars().take(100).collect(),
-            allowed: "start, stop, restart, reload, delete or reset",
+            allowed: "start, stop, restart, reload, delete or reset; \
+                      of a slot also deploy and rollback",
         })
     }
 }
@@ -91,6 +128,12 @@ pub struct CommandRequest {
     /// Further arguments, by action; values are never logged or shown again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub arguments: BTreeMap<String, String>,
+    /// Save PM2's list for the next boot when all went well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub save: bool,
+    /// What to deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<Box<DeployRequest>>,
 }
 
 /// How far a command is, at the exporter.
@@ -179,6 +222,9 @@ pub struct CommandRecord {
     /// What went wrong, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the application returned, as JSON: for a custom action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
     /// Instance by instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outcomes: Vec<InstanceOutcome>,

@@ -68,6 +68,32 @@ impl EventKind {
     pub const EXPORTER_STARTED: Self = Self::known("exporter_started");
     /// A command ended.
     pub const COMMAND: Self = Self::known("command");
+    /// A deployment waits for its turn.
+    pub const DEPLOY_QUEUED: Self = Self::known("deploy_queued");
+    /// A deployment is being fetched.
+    pub const DEPLOY_CLONING: Self = Self::known("deploy_cloning");
+    /// A deployment's packages are being installed.
+    pub const DEPLOY_INSTALLING: Self = Self::known("deploy_installing");
+    /// A deployment is being built.
+    pub const DEPLOY_BUILDING: Self = Self::known("deploy_building");
+    /// A deployment is being tried on a spare port.
+    pub const DEPLOY_PROBING: Self = Self::known("deploy_probing");
+    /// A deployment takes the place of what ran.
+    pub const DEPLOY_SWITCHING: Self = Self::known("deploy_switching");
+    /// A deployment answers on its slot's port.
+    pub const DEPLOY_HEALTHY: Self = Self::known("deploy_healthy");
+    /// A deployment failed.
+    pub const DEPLOY_FAILED: Self = Self::known("deploy_failed");
+    /// A slot serves its placeholder again.
+    pub const SLOT_STOPPED: Self = Self::known("slot_stopped");
+    /// A slot's process was started anew.
+    pub const SLOT_RESTARTED: Self = Self::known("slot_restarted");
+    /// A slot went back to an earlier deployment.
+    pub const SLOT_ROLLED_BACK: Self = Self::known("slot_rolled_back");
+    /// A slot could not be changed as asked.
+    pub const SLOT_FAILED: Self = Self::known("slot_failed");
+    /// A change of a slot that was cut off was brought to an end.
+    pub const SLOT_RECOVERED: Self = Self::known("slot_recovered");
     /// The poller: a server stopped answering.
     pub const SERVER_OFFLINE: Self = Self::known("server_offline");
     /// The poller: a server answers.

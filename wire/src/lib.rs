@@ -5,6 +5,7 @@
 //! and an absent reading is an absent field, never a zero.
 
 mod command;
+mod deployment;
 mod event;
 mod ids;
 mod journal;
@@ -15,6 +16,9 @@ mod state;
 mod time;
 
 pub use command::{Action, CommandRecord, CommandRequest, CommandStatus, InstanceOutcome, Target};
+pub use deployment::{
+    CommandLine, DeployRequest, Deployment, DeploymentList, DeploymentStatus, EnvRequest, SlotRequest,
+};
 pub use event::{Event, EventKind, Severity};
 pub use ids::{AppName, CommandId, InvalidId, ServerId, SlotId};
 pub use journal::{Entry, JournalPage, JournalPosition, Record, Sample, SampledProcess};
@@ -23,7 +27,7 @@ pub use process::{
     AppGroup, CustomMetric, ExitInfo, Instance, Process, ProcessList, Readings, RestartCause,
     RestartCounts, Status,
 };
-pub use slot::{Slot, SlotList, SlotType};
+pub use slot::{PortOwner, Slot, SlotList, SlotMore, SlotType};
 pub use state::{ExporterInfo, HostReadings, Pm2State, State};
 pub use time::{InvalidTime, Time};
 

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, SlotId, Status, Time};
+use crate::{AppName, CommandId, DeploymentStatus, SlotId, Status, Time};
 
 /// What a slot runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,51 @@ pub struct Slot {
     /// By whom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployed_by: Option<String>,
+    /// What is done beyond what the fields above say; absent where slots are only watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Box<SlotMore>>,
+}
+
+/// What an exporter that manages a slot knows of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotMore {
+    /// Where people find it: `SLOT_A_URL`, or `http://localhost:3001`.
+    pub url: String,
+    /// Id of the deployment that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<CommandId>,
+    /// Id of the deployment under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changing: Option<CommandId>,
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<DeploymentStatus>,
+    /// Who holds the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_owner: Option<PortOwner>,
+    /// Names of the slot's own variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_names: Vec<String>,
+    /// Deployments since the first, by result. They only rise.
+    #[serde(default)]
+    pub deploys_healthy: u64,
+    /// Those that failed.
+    #[serde(default)]
+    pub deploys_failed: u64,
+    /// When the last one ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_deploy_at: Option<Time>,
+}
+
+/// The process that listens on a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortOwner {
+    /// Its number.
+    pub pid: u32,
+    /// Its name: `node`.
+    pub command: String,
+    /// It is the slot's own.
+    pub own: bool,
 }
 
 /// `GET /api/slots`

@@ -27,12 +27,6 @@ pub(super) async fn put(
         id.parse().map_err(|error: InvalidId| ProblemResponse::bad_request(error.to_string()))?;
     let request: CommandRequest = serde_json::from_slice(&body)
         .map_err(|error| ProblemResponse::bad_request(format!("body: {error}")))?;
-    if let Some(argument) = request.arguments.keys().next() {
-        let action = request.action;
-        return Err(ProblemResponse::bad_request(format!(
-            "arguments: {action} takes none, and {argument:?} was given"
-        )));
-    }
     let name = target_app(&app, &request.target)?;
     app.home.confirm(app.config.custom_metrics_max_age).await;
     app.commands.put(id, request, name, by, wait).await.map(answer).map_err(not_taken)
@@ -75,16 +69,3 @@ pub(super) fn answer(record: CommandRecord) -> Response {
     }
     response
 }
-
-/// The action takes no body; an empty object is as good as none.
-pub(super) fn no_body(body: &Bytes) -> Result<(), ProblemResponse> {
-    let text = body.trim_ascii();
-    if text.is_empty() || serde_json::from_slice::<Empty>(text).is_ok() {
-        return Ok(());
-    }
-    Err(ProblemResponse::bad_request("body: this action takes none, or {}"))
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}

@@ -10,6 +10,7 @@ pub(super) fn not_taken(error: NotTaken) -> ProblemResponse {
         NotTaken::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         NotTaken::Reused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "id_reused"),
         NotTaken::UnknownApp(_) => (StatusCode::NOT_FOUND, "unknown_app"),
+        NotTaken::Argument(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         NotTaken::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "pm2_unavailable"),
     };
     ProblemResponse::new(status, kind, error.to_string())

@@ -1,5 +1,6 @@
 //! HTTP: the contract of the exporter.
 
+mod body;
 mod commands;
 mod error;
 mod journal;

@@ -10,7 +10,7 @@ use wire::{
     Action, AppGroup, AppName, CommandId, CommandRequest, InvalidId, ProcessList, Status, Target,
 };
 
-use super::commands::{answer, no_body};
+use super::commands::answer;
 use super::error::not_taken;
 use super::query::Parameters;
 use super::{Controls, Reads};
@@ -47,11 +47,16 @@ pub(super) async fn act(
     body: Bytes,
 ) -> Result<Response, ProblemResponse> {
     let wait = parameters.wait()?.unwrap_or(Duration::from_secs(30));
-    parameters.end("wait")?;
+    let save = parameters.truth("save")?.unwrap_or(false);
+    parameters.end("wait, save")?;
     let action: Action = action.parse().map_err(|error: InvalidId| {
         ProblemResponse::not_found("unknown_action", error.to_string())
     })?;
-    no_body(&body)?;
+    if !Action::ALL.contains(&action) {
+        let detail = format!("{action} is for slots: POST /api/slots/{{slot}}/{action}");
+        return Err(ProblemResponse::not_found("unknown_action", detail));
+    }
+    let arguments = super::body::arguments(action, &body)?;
     let name = app_name(&name)?;
     let mut id = [0u8; 16];
     getrandom::fill(&mut id).map_err(|error| {
@@ -65,7 +70,7 @@ pub(super) async fn act(
     let id: CommandId =
         id.parse().map_err(|error: InvalidId| ProblemResponse::bad_request(error.to_string()))?;
     let target = Target::App(name.clone());
-    let request = CommandRequest { target, action, arguments: Default::default() };
+    let request = CommandRequest { target, action, arguments, save, deploy: None };
     app.home.confirm(app.config.custom_metrics_max_age).await;
     app.commands.put(id, request, name, by, wait).await.map(answer).map_err(not_taken)
 }

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use wire::{Event, EventKind, Pm2State, Process, Readings, Severity, Time};
 
+use super::dump::{self, SaveError};
+use super::model::Reply;
 use super::rpc::{CallError, Rpc};
 use super::table::{Outcome, Table};
 use super::{model, watch as watcher};
@@ -52,6 +54,8 @@ pub struct Home {
     asking: Arc<Semaphore>,
     asked: watch::Sender<u64>,
     lists: mpsc::Sender<List>,
+    /// What custom actions return.
+    replies: broadcast::Sender<Reply>,
     /// Wakes whoever follows logs: the bus told of a line that PM2 writes into a file.
     logged: watch::Sender<()>,
     journal: Arc<Journal>,
@@ -77,6 +81,7 @@ impl Home {
             asking: Arc::new(Semaphore::new(1)),
             asked: watch::channel(0).0,
             lists,
+            replies: broadcast::channel(16).0,
             logged: watch::channel(()).0,
             journal,
             revision,
@@ -297,6 +302,53 @@ impl Home {
         if self.logged.receiver_count() > 0 {
             self.logged.send_replace(());
         }
+    }
+
+    /// A custom action returned.
+    pub(super) fn replied(&self, reply: Reply) {
+        // Nobody waits for one that somebody else asked for.
+        let _ = self.replies.send(reply);
+    }
+
+    /// Runs a custom action of one process and gives what it returns, as JSON.
+    ///
+    /// # Errors
+    /// See [`CallError`]; [`CallError::Timeout`] when the action never returns.
+    pub async fn trigger(
+        &self,
+        pm_id: u32,
+        action: &str,
+        params: Option<&str>,
+        deadline: Duration,
+    ) -> Result<String, CallError> {
+        let mut replies = self.replies.subscribe();
+        let mut message = json!({"id": pm_id, "msg": action});
+        if let Some(params) = params {
+            message["opts"] = json!(params);
+        }
+        let until = Instant::now() + deadline;
+        self.call("msgProcess", message, deadline).await?;
+        loop {
+            match tokio::time::timeout_at(until, replies.recv()).await {
+                Ok(Ok(reply)) if reply.pm_id == pm_id && &*reply.action == action => {
+                    return Ok(reply.json.into());
+                }
+                Ok(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) => {}
+                Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => {
+                    return Err(CallError::Timeout(deadline));
+                }
+            }
+        }
+    }
+
+    /// Saves PM2's list for the next boot; apps named in `gone` were deleted on purpose.
+    ///
+    /// # Errors
+    /// PM2 does not answer, or see [`SaveError`].
+    pub async fn save(&self, gone: &[&str]) -> anyhow::Result<()> {
+        let list = self.rpc()?.call("getMonitorData", &json!({}), LIST_WITHIN).await?;
+        let saved: Result<(), SaveError> = dump::save(&self.path, &list, gone);
+        Ok(saved?)
     }
 
     fn rpc(&self) -> Result<Arc<Rpc>, CallError> {

@@ -2,6 +2,7 @@
 //! is told to: it starts no daemon and writes nothing into PM2's directory.
 
 pub mod custom;
+pub mod dump;
 pub mod frame;
 pub mod home;
 pub mod model;

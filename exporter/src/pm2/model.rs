@@ -258,6 +258,46 @@ pub fn exception(json: &[u8]) -> Result<Option<Exception>, serde_json::Error> {
     }))
 }
 
+/// An `axm:reply` from the bus: what a custom action returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// PM2's number.
+    pub pm_id: u32,
+    /// The action.
+    pub action: Box<str>,
+    /// What it returned, as JSON.
+    pub json: Box<str>,
+}
+
+/// Reads an `axm:reply`.
+pub fn reply(json: &[u8]) -> Option<Reply> {
+    #[derive(Deserialize)]
+    struct Raw<'a> {
+        #[serde(borrow)]
+        data: Data<'a>,
+        process: Whose,
+    }
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        action_name: Text<'a>,
+        #[serde(borrow, rename = "return")]
+        returned: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    struct Whose {
+        pm_id: Lenient,
+    }
+    let raw: Raw<'_> = serde_json::from_slice(json).ok()?;
+    let returned = raw.data.returned.get();
+    let json = if returned.len() > MAX_REPLY { "\"(too long)\"" } else { returned };
+    let action = raw.data.action_name.0.as_ref().into();
+    Some(Reply { pm_id: raw.process.pm_id.whole()?, action, json: json.into() })
+}
+
+/// Longest reply of a custom action that is passed on.
+const MAX_REPLY: usize = 64 * 1024;
+
 /// What the daemon's own log line (`log:PM2`) tells and no event does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DaemonLine {

@@ -85,7 +85,7 @@ async fn follow(
         decoder: Decoder::new(|topic| {
             matches!(
                 topic,
-                b"s:process:event" | b"s:process:exception" | b"s:log:PM2" | b"s:pm2:kill"
+                b"s:process:event" | b"s:process:exception" | b"s:log:PM2" | b"s:axm:reply"
             )
         }),
         buffer: vec![0; 64 * 1024],
@@ -209,6 +209,12 @@ impl Follower<'_> {
                 Ok(Some(exception)) => Some(self.home.table().exception(exception)),
                 _ => None,
             },
+            b"s:axm:reply" => {
+                if let Some(reply) = model::reply(json) {
+                    self.home.replied(reply);
+                }
+                None
+            }
             b"s:log:PM2" => {
                 model::daemon_line(json).map(|line| self.home.table().daemon_line(line))
             }

@@ -6,37 +6,20 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use wire::{AppName, Process, Slot, SlotId, SlotType};
+use wire::{Process, Slot, SlotId, SlotType};
 
 use crate::pm2::Table;
 use crate::revision::Revision;
 
+pub mod config;
+pub mod env;
+mod place;
+pub mod words;
+
+pub use config::Settings;
+pub use place::SlotPlace;
+
 const CONNECT_WITHIN: Duration = Duration::from_millis(250);
-
-/// A slot's name and port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotPlace {
-    /// `a`
-    pub slot: SlotId,
-    /// `3001`
-    pub port: u16,
-}
-
-impl SlotPlace {
-    /// `a` to `e` on 3001 to 3005.
-    pub fn defaults() -> Vec<Self> {
-        ["a", "b", "c", "d", "e"]
-            .into_iter()
-            .zip(3001..)
-            .filter_map(|(name, port)| Some(Self { slot: name.parse().ok()?, port }))
-            .collect()
-    }
-
-    /// Name of the PM2 process that serves it.
-    pub fn process(&self) -> Option<AppName> {
-        format!("slot-{}", self.slot).parse().ok()
-    }
-}
 
 /// Every slot of this host.
 #[derive(Debug)]
@@ -51,10 +34,10 @@ pub struct Slots {
 
 impl Slots {
     /// As configured, or the default ones.
-    pub fn new(configured: Option<Vec<SlotPlace>>, revision: Revision) -> Self {
+    pub fn new(settings: &Settings, revision: Revision) -> Self {
         Self {
-            configured: configured.is_some(),
-            places: configured.unwrap_or_else(SlotPlace::defaults),
+            configured: settings.configured,
+            places: settings.places.clone(),
             serving: Mutex::default(),
             revision,
         }
@@ -103,6 +86,7 @@ impl Slots {
                     commit: None,
                     deployed_at: None,
                     deployed_by: None,
+                    more: None,
                 })
             })
             .collect()

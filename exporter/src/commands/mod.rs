@@ -1,27 +1,29 @@
 //! Commands by id: the same id runs once, whatever is retried; one change at a time.
 
+mod arguments;
+mod run;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use wire::{
-    Action, AppName, CommandId, CommandRecord, CommandRequest, CommandStatus, Event, EventKind,
-    InstanceOutcome, Process, Severity, Target, Time,
+    AppName, CommandId, CommandRecord, CommandRequest, CommandStatus, Event, EventKind, Severity,
+    Target, Time,
 };
 
 use crate::journal::Journal;
-use crate::pm2::{CallError, Home};
+use crate::pm2::Home;
+use run::Run;
+
+pub use arguments::check_variables;
 
 /// Commands that wait while one runs; one more is refused.
 const QUEUE: usize = 16;
 /// Ended commands that are remembered, so that a repeat finds its outcome.
 const REMEMBERED: usize = 1_000;
-/// What one instance may take: PM2 waits for a graceful end and a new worker's word.
-const INSTANCE_WITHIN: Duration = Duration::from_secs(60);
-
 /// Why a command was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
@@ -34,6 +36,9 @@ pub enum NotTaken {
     /// No such app.
     #[error("PM2 has no app named {0:?}")]
     UnknownApp(AppName),
+    /// An argument is wrong.
+    #[error("{0}")]
+    Argument(String),
     /// PM2 is not there to be asked.
     #[error("{0}")]
     Unavailable(String),
@@ -107,6 +112,7 @@ impl Commands {
             }
             return Ok(Arc::clone(known));
         }
+        let task = arguments::task(&request).map_err(NotTaken::Argument)?;
         let state = self.home.state();
         if !state.up {
             return Err(NotTaken::Unavailable(state.error.unwrap_or_default()));
@@ -135,17 +141,19 @@ impl Commands {
             requested_at: Time::now(),
             finished_at: None,
             error: None,
+            reply: None,
             outcomes: Vec::new(),
             before: Vec::new(),
             after: Vec::new(),
         };
-        let action = request.action;
+        let save = request.save;
         let known = Arc::new(Known { request, record: watch::channel(record).0 });
         book.known.insert(id.clone(), Arc::clone(&known));
         book.order.push_back(id);
         book.open += 1;
         drop(book);
-        let run = Run { home: Arc::clone(&self.home), known: Arc::clone(&known), app, action };
+        let home = Arc::clone(&self.home);
+        let run = Run { home, known: Arc::clone(&known), app, task, save };
         let (turn, book) = (Arc::clone(&self.turn), Arc::clone(&self.book));
         let journal = Arc::clone(&self.journal);
         tokio::spawn(async move {
@@ -157,80 +165,6 @@ impl Commands {
             tell(&journal, &run.known.record.borrow());
         });
         Ok(known)
-    }
-}
-
-/// A command on its way.
-struct Run {
-    home: Arc<Home>,
-    known: Arc<Known>,
-    app: AppName,
-    action: Action,
-}
-
-impl Run {
-    async fn run(&self) {
-        let ids = self.home.table().pm_ids(&self.app);
-        let before = self.instances(&ids);
-        self.known.record.send_modify(|record| record.before = before);
-        let mut outcomes = Vec::with_capacity(ids.len());
-        // One instance after the other, so that a cluster is never down as a whole.
-        for pm_id in ids {
-            let error = self.act(pm_id).await.err().map(|error| error.to_string());
-            outcomes.push(InstanceOutcome { pm_id, error });
-        }
-        // What PM2 says now is the answer; without it the outcomes stand alone.
-        let seen = self.home.refresh().await;
-        let after = self.instances(&self.home.table().pm_ids(&self.app));
-        let failed: Vec<String> =
-            outcomes.iter().filter_map(|outcome| outcome.error.clone()).collect();
-        let error = match (&failed[..], seen) {
-            ([], Ok(())) => None,
-            ([], Err(error)) => Some(format!("done, but not confirmed: {error}")),
-            ([first, ..], _) if failed.len() == outcomes.len() => Some(first.clone()),
-            ([first, ..], _) => {
-                Some(format!("{} of {} instances: {first}", failed.len(), outcomes.len()))
-            }
-        };
-        let nothing = outcomes.is_empty().then(|| format!("{} is gone", self.app));
-        self.known.record.send_modify(|record| {
-            record.status = match (failed.is_empty(), &nothing) {
-                (true, None) => CommandStatus::Succeeded,
-                _ => CommandStatus::Failed,
-            };
-            record.error = error.or(nothing);
-            record.outcomes = outcomes;
-            record.after = after;
-            record.finished_at = Some(Time::now());
-        });
-    }
-
-    fn instances(&self, ids: &[u32]) -> Vec<Process> {
-        let mut all = self.home.processes(|_| Default::default());
-        all.retain(|process| process.instance.name == self.app && ids.contains(&process.pm_id));
-        all
-    }
-
-    async fn act(&self, pm_id: u32) -> Result<(), CallError> {
-        let (method, argument) = match self.action {
-            Action::Start => {
-                let running = self.instances(&[pm_id]);
-                if running
-                    .iter()
-                    .any(|process| process.status.has_process() && process.pid.is_some())
-                {
-                    // What is wanted is so already; PM2 would call it an error.
-                    return Ok(());
-                }
-                ("startProcessId", json!(pm_id))
-            }
-            Action::Stop => ("stopProcessId", json!(pm_id)),
-            Action::Restart => ("restartProcessId", json!({"id": pm_id})),
-            Action::Reload => ("reloadProcessId", json!({"id": pm_id})),
-            Action::Delete => ("deleteProcessId", json!(pm_id)),
-            Action::Reset => ("resetMetaProcessId", json!(pm_id)),
-        };
-        self.home.call(method, argument, INSTANCE_WITHIN).await
     }
 }
 

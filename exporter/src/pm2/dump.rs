@@ -1,0 +1,174 @@
+//! `dump.pm2`: the list that `pm2 resurrect` starts at the next boot, written as `pm2 save`
+//! writes it, without running it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+/// Why the list was not saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// PM2's list makes no sense.
+    #[error("PM2's list makes no sense: {0}")]
+    Malformed(String),
+    /// The saved list has apps that PM2 does not have now.
+    #[error("not saved: dump.pm2 has {0}, which PM2 does not run now; 'pm2 save' would drop them")]
+    Fuller(String),
+    /// A file cannot be written.
+    #[error("dump.pm2 cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// How the saved list differs from what PM2 has now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Apps that PM2 has and a reboot would lose.
+    pub missing: BTreeSet<String>,
+    /// Apps that a reboot would start and PM2 does not have.
+    pub extra: BTreeSet<String>,
+}
+
+/// Compares the saved list with `running`; `None` when nothing was ever saved or the file
+/// makes no sense.
+pub fn drift(home: &Path, running: &BTreeSet<String>) -> Option<Drift> {
+    let saved = saved(home)?;
+    Some(Drift {
+        missing: running.difference(&saved).cloned().collect(),
+        extra: saved.difference(running).cloned().collect(),
+    })
+}
+
+fn saved(home: &Path) -> Option<BTreeSet<String>> {
+    #[derive(serde::Deserialize)]
+    struct Saved {
+        name: String,
+    }
+    let text = fs::read(home.join("dump.pm2")).ok()?;
+    let list: Vec<Saved> = serde_json::from_slice(&text).ok()?;
+    Some(list.into_iter().map(|saved| saved.name).collect())
+}
+
+/// Saves PM2's list: `list` is the reply of `getMonitorData`. Apps named in `gone` may be in
+/// the saved list and not in this one: they were deleted on purpose.
+///
+/// # Errors
+/// See [`SaveError`]; the saved list is then as it was.
+pub fn save(home: &Path, list: &[u8], gone: &[&str]) -> Result<(), SaveError> {
+    let reply: Value =
+        serde_json::from_slice(list).map_err(|error| SaveError::Malformed(error.to_string()))?;
+    let processes = reply
+        .get("args")
+        .and_then(|args| args.get(0))
+        .and_then(Value::as_array)
+        .ok_or_else(|| SaveError::Malformed("it is no list".to_owned()))?;
+    let mut running = BTreeSet::new();
+    let mut records: Vec<Map<String, Value>> = Vec::with_capacity(processes.len());
+    for process in processes {
+        let Some(Value::Object(env)) = process.get("pm2_env") else { continue };
+        // Modules are started by PM2 itself.
+        if env.get("pmx_module").and_then(Value::as_bool) == Some(true) {
+            continue;
+        }
+        running.extend(env.get("name").and_then(Value::as_str).map(str::to_owned));
+        let mut record = env.clone();
+        record.remove("instances");
+        record.remove("pm_id");
+        records.push(record);
+    }
+    let lost: Vec<String> = saved(home)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| !running.contains(name) && !gone.contains(&name.as_str()))
+        .collect();
+    if !lost.is_empty() {
+        return Err(SaveError::Fuller(lost.join(", ")));
+    }
+    let text = serde_json::to_vec_pretty(&records)
+        .map_err(|error| SaveError::Malformed(error.to_string()))?;
+    write(home, &text)?;
+    Ok(())
+}
+
+/// The former file becomes the backup, and the new one takes its place whole. It holds
+/// environments, so only its owner may read a new one.
+fn write(home: &Path, text: &[u8]) -> io::Result<()> {
+    let (dump, backup) = (home.join("dump.pm2"), home.join("dump.pm2.bak"));
+    let mode = match fs::metadata(&dump) {
+        Ok(metadata) => {
+            fs::copy(&dump, &backup)?;
+            metadata.permissions().mode() & 0o777
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0o600,
+        Err(error) => return Err(error),
+    };
+    let new = home.join("dump.pm2.new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&new, &dump)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &[u8] = include_bytes!("../../tests/captures/pm2-7.0.4-list.json");
+
+    fn names(home: &Path) -> Vec<String> {
+        saved(home).unwrap().into_iter().collect()
+    }
+
+    #[test]
+    fn a_list_is_saved_as_pm2_saves_it() {
+        let home = tempfile::tempdir().unwrap();
+        save(home.path(), LIST, &[]).unwrap();
+        let text = fs::read_to_string(home.path().join("dump.pm2")).unwrap();
+        let list: Vec<Map<String, Value>> = serde_json::from_str(&text).unwrap();
+        assert_eq!(list.len(), 4);
+        for record in list {
+            assert!(!record.contains_key("pm_id") && !record.contains_key("instances"));
+            assert!(record.contains_key("pm_exec_path") && record.contains_key("env"));
+        }
+        let mode = fs::metadata(home.path().join("dump.pm2")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_fuller_list_is_never_replaced_unasked() {
+        let home = tempfile::tempdir().unwrap();
+        save(home.path(), LIST, &[]).unwrap();
+        let fewer = br#"{"args":[[{"pm2_env":{"name":"api"}}]]}"#;
+        let error = save(home.path(), fewer, &["crash"]).unwrap_err().to_string();
+        assert!(error.contains("has clus, which"), "{error}");
+        assert_eq!(names(home.path()), ["api", "clus", "crash"]);
+        save(home.path(), fewer, &["crash", "clus"]).unwrap();
+        assert_eq!(names(home.path()), ["api"]);
+        let backup = fs::read_to_string(home.path().join("dump.pm2.bak")).unwrap();
+        assert!(backup.contains("clus"));
+    }
+
+    #[test]
+    fn drift_is_told_both_ways() {
+        let home = tempfile::tempdir().unwrap();
+        let running: BTreeSet<String> = ["api", "new"].map(str::to_owned).into();
+        assert_eq!(drift(home.path(), &running), None);
+        save(home.path(), LIST, &[]).unwrap();
+        let drift = drift(home.path(), &running).unwrap();
+        assert_eq!(drift.missing.into_iter().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(drift.extra.into_iter().collect::<Vec<_>>(), ["clus", "crash"]);
+    }
+
+    #[test]
+    fn nonsense_replaces_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        for wrong in [&b"{}"[..], b"x", br#"{"args":[{}]}"#] {
+            assert!(matches!(save(home.path(), wrong, &[]), Err(SaveError::Malformed(_))));
+        }
+        assert!(!home.path().join("dump.pm2").exists());
+    }
+}
