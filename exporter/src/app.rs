@@ -1,8 +1,11 @@
 //! Everything that is built once and shared: one home, its journal, its commands.
 
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use rustix::fs::FlockOperation;
 use service::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 use wire::{Event, EventKind, ExporterInfo, HostReadings, Process, Severity, Slot, State, Time};
@@ -40,18 +43,49 @@ pub struct App {
     pub shutdown: Shutdown,
     readings: Processes,
     info: ExporterInfo,
+    /// Held so that no second exporter uses it.
+    _state: Option<StateDir>,
+}
+
+/// The folder of what must outlive the exporter, locked.
+#[derive(Debug)]
+struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let shown = || format!("state_dir: {}", path.display());
+        std::fs::create_dir_all(path).with_context(shown)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join("lock"))
+            .with_context(shown)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| anyhow::anyhow!("{}: another exporter uses it", shown()))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
 }
 
 impl App {
     /// Builds it and starts its tasks; must be called within the runtime.
     ///
     /// # Errors
-    /// There are no random numbers for the journal's epoch.
+    /// The state folder cannot be used, or there are no random numbers.
     pub fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
         let mut epoch = [0u8; 8];
         getrandom::fill(&mut epoch).context("no random numbers")?;
         let epoch = format!("{:016x}", u64::from_be_bytes(epoch));
-        let journal = Arc::new(Journal::new(epoch, config.journal_size));
+        let state = config.state_dir.as_deref().map(StateDir::open).transpose()?;
+        let journal = match &state {
+            Some(state) => Journal::open(epoch, config.journal_size, &state.path.join("journal"))
+                .with_context(|| format!("state_dir: {}", state.path.display()))?,
+            None => Journal::new(epoch, config.journal_size),
+        };
+        let journal = Arc::new(journal);
         let revision = Revision::default();
         let started_at = Time::now();
         let version = env!("CARGO_PKG_VERSION");
@@ -63,7 +97,13 @@ impl App {
                 format!("pm2-exporter {version} started"),
             ),
         );
-        let home = Home::watch(config.pm2_home.clone(), Arc::clone(&journal), revision.clone());
+        let home = Home::watch(
+            config.pm2_home.clone(),
+            Arc::clone(&journal),
+            revision.clone(),
+            state.as_ref().map(|state| state.path.as_path()),
+        )
+        .context("state_dir")?;
         let app = Arc::new(Self {
             access: Access::new(config.tokens.clone(), config.anonymous_read),
             commands: Commands::new(Arc::clone(&home), Arc::clone(&journal)),
@@ -77,6 +117,7 @@ impl App {
                 os: std::env::consts::OS.to_owned(),
                 arch: std::env::consts::ARCH.to_owned(),
             },
+            _state: state,
             config,
             home,
             journal,

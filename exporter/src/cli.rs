@@ -93,7 +93,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals().context("signals cannot be listened to")?;
     let listener = service::serve::bind(config.listen, !config.tokens.is_empty()).await?;
     let address = listener.local_addr().context("the listener has no address")?;
-    let app = App::start(config, shutdown.clone())?;
+    let app = App::start(config, shutdown.clone())
+        .map_err(|error| Failure::new(service::Exit::Storage, error))?;
     tracing::info!(%address, home = %app.home.path().display(), "listening");
     http::serve(listener, app, shutdown).await;
     tracing::info!("stopped");

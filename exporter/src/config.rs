@@ -20,7 +20,12 @@ pub const SETTINGS: Settings = Settings {
     keys: &[
         key("listen", Form::Text, "ADDRESS", "Where to listen [default: 127.0.0.1:10209]"),
         key("pm2_homes", Form::List, "DIR", "PM2's directory [default: $PM2_HOME or ~/.pm2]"),
-        key("state_dir", Form::Text, "DIR", "Where the exporter keeps what must outlive it"),
+        key(
+            "state_dir",
+            Form::Text,
+            "DIR",
+            "Where journal and counters are kept [default: $STATE_DIRECTORY, or in memory]",
+        ),
         key("sample_interval", Form::Text, "DURATION", "Between samples [default: 10s]"),
         key(
             "custom_metrics_max_age",
@@ -59,6 +64,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// PM2's directory.
     pub pm2_home: PathBuf,
+    /// Where what must outlive the exporter is kept; without it, it lives in memory.
+    pub state_dir: Option<PathBuf>,
     /// Between samples.
     pub sample_interval: Duration,
     /// How old metrics that applications report may be.
@@ -88,7 +95,9 @@ impl Config {
     ) -> Result<Self, Mistakes> {
         let listen = reader.value("listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 10209)));
         let pm2_home = pm2_home(&mut reader, &env);
-        let _state_dir = reader.path("state_dir");
+        // systemd makes a directory for a service that asks for one, and names it so.
+        let state_dir =
+            reader.path("state_dir").or_else(|| env("STATE_DIRECTORY").map(PathBuf::from));
         let sample_interval =
             reader.duration("sample_interval", SECOND * 10, SECOND..=SECOND * 3600);
         let custom_metrics_max_age =
@@ -120,6 +129,7 @@ impl Config {
         let config = pm2_home.map(|pm2_home| Self {
             listen,
             pm2_home,
+            state_dir,
             sample_interval,
             custom_metrics_max_age,
             journal_size,

@@ -34,7 +34,7 @@ impl Severity {
     }
 }
 
-/// What happened, in one word of `a` to `z` and `_`, at most 64 long. The words that this
+/// What happened, in one word of `a` to `z`, `0` to `9` and `_`, at most 64 long. The words that this
 /// version says are the constants here; a reader accepts others, so that an older poller
 /// takes a newer exporter.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -118,14 +118,16 @@ impl TryFrom<String> for EventKind {
 
     fn try_from(text: String) -> Result<Self, InvalidId> {
         let valid = (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         if valid {
             return Ok(Self(text.into()));
         }
         Err(InvalidId {
             what: "event kind",
             value: text.chars().take(100).collect(),
-            allowed: "1 to 64 characters of a to z and '_'",
+            allowed: "1 to 64 characters of a to z, 0 to 9 and '_'",
         })
     }
 }

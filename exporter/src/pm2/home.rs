@@ -1,5 +1,6 @@
 //! One PM2 daemon: whether it answers, what it last said, and calls to it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::model::Reply;
 use super::rpc::{CallError, Rpc};
 use super::table::{Outcome, Table};
 use super::{model, watch as watcher};
-use crate::journal::Journal;
+use crate::journal::{Journal, replace_file};
 use crate::revision::Revision;
 
 /// How long an answer may wait for the daemon to say that it is well.
@@ -60,15 +61,32 @@ pub struct Home {
     logged: watch::Sender<()>,
     journal: Arc<Journal>,
     revision: Revision,
+    /// Where counters are kept.
+    counters: Option<PathBuf>,
 }
 
 impl Home {
-    /// A home at `path`, watched from now on by a task of its own.
-    pub fn watch(path: PathBuf, journal: Arc<Journal>, revision: Revision) -> Arc<Self> {
+    /// A home at `path`, watched from now on by a task of its own. Counters are taken up from
+    /// and kept in `state`, a folder, if there is one.
+    ///
+    /// # Errors
+    /// The folder cannot be read or made.
+    pub fn watch(
+        path: PathBuf,
+        journal: Arc<Journal>,
+        revision: Revision,
+        state: Option<&Path>,
+    ) -> io::Result<Arc<Self>> {
         let (lists, listed) = mpsc::channel(1);
+        let mut table = Table::default();
+        let counters = state.map(|state| state.join("counters.json"));
+        if let Some(file) = &counters {
+            restore(&mut table, file)?;
+        }
         let home = Arc::new(Self {
             path,
-            table: Mutex::default(),
+            counters,
+            table: Mutex::new(table),
             link: Mutex::new(Link {
                 rpc: None,
                 up: false,
@@ -87,7 +105,7 @@ impl Home {
             revision,
         });
         tokio::spawn(watcher::watch(Arc::clone(&home), listed));
-        home
+        Ok(home)
     }
 
     /// Its directory.
@@ -281,6 +299,16 @@ impl Home {
         for (time, event) in outcome.events.drain(..) {
             self.journal.event(time, event);
         }
+        self.keep_counters();
+    }
+
+    /// Writes what was counted, so that it never falls.
+    fn keep_counters(&self) {
+        let Some(file) = &self.counters else { return };
+        let Some(json) = self.table().counters() else { return };
+        if let Err(error) = replace_file(file, &json) {
+            tracing::error!(%error, file = %file.display(), "counters cannot be kept");
+        }
     }
 
     /// Takes a list into the table.
@@ -374,4 +402,19 @@ impl Home {
         }
         result
     }
+}
+
+fn restore(table: &mut Table, file: &Path) -> io::Result<()> {
+    let json = match std::fs::read(file) {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if let Err(error) = table.restore(&json) {
+        // Set aside, not thrown away: somebody may want to look.
+        let aside = file.with_extension("unreadable");
+        tracing::error!(%error, aside = %aside.display(), "kept counters make no sense; they begin anew");
+        std::fs::rename(file, aside)?;
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wire::{
     AppName, Event, EventKind, ExitInfo, Instance, Process, Readings, RestartCause, RestartCounts,
     Severity, Status, Time,
@@ -38,15 +39,29 @@ pub struct Outcome {
     pub changed: bool,
 }
 
-/// Counters of an instance: they outlive `pm_id`, `pm2 reset` and the daemon.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Counters of an instance: they outlive `pm_id`, `pm2 reset`, the daemon and, where there is a
+/// file for them, this program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 struct Ledger {
     restarts: RestartCounts,
     exceptions: u64,
+    /// Start of the run that was counted last.
     last_start: Option<Time>,
+    /// PM2's own restart counter then.
+    restart_time: u64,
     last_exit: Option<ExitInfo>,
     log_out_bytes: u64,
     log_err_bytes: u64,
+}
+
+/// An instance's counters, as they are kept in a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptLedger {
+    #[serde(flatten)]
+    instance: Instance,
+    #[serde(flatten)]
+    ledger: Ledger,
 }
 
 /// How the last run of a process ended.
@@ -92,7 +107,8 @@ pub struct Table {
     exits: HashMap<u32, (i32, Box<str>)>,
     over_memory: Vec<u32>,
     heard: u64,
-    listed_before: bool,
+    /// Counters changed since they were last written.
+    counted: bool,
 }
 
 impl Table {
@@ -106,7 +122,33 @@ impl Table {
         self.rows.clear();
         self.exits.clear();
         self.over_memory.clear();
-        self.listed_before = false;
+    }
+
+    /// Takes up counters that [`Self::counters`] gave.
+    ///
+    /// # Errors
+    /// They make no sense; the table is then as it was.
+    pub fn restore(&mut self, json: &[u8]) -> Result<(), serde_json::Error> {
+        let kept: Vec<KeptLedger> = serde_json::from_slice(json)?;
+        self.ledgers = kept.into_iter().map(|kept| (kept.instance, kept.ledger)).collect();
+        Ok(())
+    }
+
+    /// All counters as JSON, if they changed since this was last asked.
+    pub fn counters(&mut self) -> Option<Vec<u8>> {
+        if !std::mem::take(&mut self.counted) {
+            return None;
+        }
+        let mut all: Vec<KeptLedger> = self
+            .ledgers
+            .iter()
+            .map(|(instance, ledger)| KeptLedger {
+                instance: instance.clone(),
+                ledger: ledger.clone(),
+            })
+            .collect();
+        all.sort_by(|a, b| a.instance.cmp(&b.instance));
+        serde_json::to_vec(&all).ok()
     }
 
     /// Numbers of the processes of one name, in the order of instances; empty when there is none.
@@ -217,6 +259,7 @@ impl Table {
         let Some(row) = self.rows.get(&exception.pm_id) else { return Outcome::default() };
         if let Some(ledger) = self.ledgers.get_mut(&row.instance) {
             ledger.exceptions += 1;
+            self.counted = true;
         }
         let mut event = event_of(row, EventKind::EXCEPTION, Severity::Error);
         event.message = exception.message.into();
@@ -240,6 +283,7 @@ impl Table {
     /// An event of a process.
     pub fn process_event(&mut self, event: ProcessEvent) -> Outcome {
         self.heard += 1;
+        self.counted = true;
         if !self.rows.contains_key(&event.process.pm_id) && &*event.event != "exit" {
             self.insert(event.process.clone());
         }
@@ -371,6 +415,7 @@ impl Table {
                 ledger.restarts.add(cause, 1);
             }
             ledger.last_start = event.process.started_at;
+            ledger.restart_time = event.process.restart_time;
         }
         outcome.events.push((event.at, online));
         if new {
@@ -404,7 +449,6 @@ impl Table {
     /// PM2's list, asked for when `heard` bus events had been applied.
     pub fn list(&mut self, list: Vec<Listed>, heard: u64, now: Time) -> Outcome {
         let mut outcome = Outcome::default();
-        let first = !std::mem::replace(&mut self.listed_before, true);
         let gone: Vec<u32> = self
             .rows
             .values()
@@ -422,7 +466,7 @@ impl Table {
             match self.rows.get_mut(&listed.pm_id) {
                 None => {
                     outcome.changed = true;
-                    self.insert_listed(listed, first);
+                    self.insert_listed(listed);
                 }
                 Some(row) if row.touched > heard => {
                     // The bus told of it after the list was made: the bus is right.
@@ -440,6 +484,8 @@ impl Table {
                         let more = listed.restart_time.saturating_sub(row.listed.restart_time);
                         ledger.restarts.add(RestartCause::Unknown, more.max(1));
                         ledger.last_start = listed.started_at;
+                        ledger.restart_time = listed.restart_time;
+                        self.counted = true;
                         let mut missed = event_of(row, EventKind::RESTART, Severity::Warning);
                         missed.message = format!("{} was restarted unseen", row.instance.name);
                         missed.cause = Some(RestartCause::Unknown);
@@ -454,18 +500,23 @@ impl Table {
         outcome
     }
 
-    fn insert_listed(&mut self, listed: Listed, first: bool) {
-        let (pm_id, start, restarts) = (listed.pm_id, listed.started_at, listed.restart_time);
+    fn insert_listed(&mut self, listed: Listed) {
+        let (start, restart_time) = (listed.started_at, listed.restart_time);
         let Some(instance) = self.insert(listed) else { return };
         let Some(ledger) = self.ledgers.get_mut(&instance) else { return };
-        // Known from before the daemon was lost, and started since: nobody saw why.
-        if first && ledger.last_start.is_some() && ledger.last_start != start {
-            ledger.restarts.add(RestartCause::Unknown, 1);
-        } else if ledger.last_start.is_none() {
-            ledger.restarts.unknown = ledger.restarts.unknown.max(restarts);
+        if ledger.last_start == start {
+            return;
         }
+        // Started while nobody looked: before the first look, or while the daemon or this
+        // program was away. PM2's own counter says how often, unless it began anew.
+        let more = match ledger.last_start {
+            None => restart_time,
+            Some(_) => restart_time.saturating_sub(ledger.restart_time).max(1),
+        };
+        ledger.restarts.add(RestartCause::Unknown, more);
         ledger.last_start = start;
-        let _ = pm_id;
+        ledger.restart_time = restart_time;
+        self.counted = true;
     }
 
     /// Gives a new process the lowest number that no other of its name has.

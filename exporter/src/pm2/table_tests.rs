@@ -158,6 +158,28 @@ fn counters_outlive_the_daemon() {
 }
 
 #[test]
+fn counters_outlive_this_program() {
+    let mut table = Table::default();
+    list(&mut table, &[listed(0, "api", 10, 2)]);
+    said(&mut table, "exit", Status::Stopped, &listed(0, "api", 10, 2));
+    said(&mut table, "online", Status::Launching, &listed(0, "api", 20, 3));
+    let kept = table.counters().unwrap();
+    assert_eq!(table.counters(), None);
+    let again = |list_now: Listed| {
+        let mut table = Table::default();
+        table.restore(&kept).unwrap();
+        list(&mut table, &[list_now]);
+        process(&table, "api").restarts
+    };
+    // Nothing happened meanwhile; restarted twice; PM2 reset its counter and restarted once.
+    let counts = |unknown| RestartCounts { crash: 1, unknown, ..RestartCounts::default() };
+    assert_eq!(again(listed(0, "api", 20, 3)), counts(2));
+    assert_eq!(again(listed(0, "api", 90, 5)), counts(4));
+    assert_eq!(again(listed(0, "api", 90, 0)), counts(3));
+    assert!(Table::default().restore(b"nonsense").is_err());
+}
+
+#[test]
 fn a_redeploy_continues_the_series_under_another_pm_id() {
     let mut table = Table::default();
     let (old, new) = (listed(4, "slot-a", 10, 0), listed(9, "slot-a", 20, 0));

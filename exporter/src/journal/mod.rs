@@ -1,9 +1,15 @@
-//! The journal: a bounded, numbered record of samples and events. Decides without I/O.
+//! The journal: a bounded, numbered record of samples and events, in memory and, where there
+//! is a folder for it, on disk as well.
+
+mod file;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub(crate) use file::replace as replace_file;
+use file::{Epoch, JournalFile};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -23,12 +29,27 @@ struct Ring {
     entries: VecDeque<Kept>,
     bytes: usize,
     next: u64,
+    file: Option<JournalFile>,
+}
+
+impl Ring {
+    fn push(&mut self, kept: Kept, capacity: usize) {
+        self.bytes += kept.json.get().len();
+        self.entries.push_back(kept);
+        while self.bytes > capacity && self.entries.len() > 1 {
+            if let Some(old) = self.entries.pop_front() {
+                self.bytes -= old.json.get().len();
+            }
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Journal {
     epoch: String,
+    /// Earlier lives, whose positions are understood, and this one.
+    epochs: Vec<Epoch>,
     capacity: usize,
     ring: Mutex<Ring>,
     /// Number of the last event.
@@ -54,11 +75,45 @@ impl Journal {
     /// An empty journal that keeps about `capacity` bytes of entries.
     pub fn new(epoch: String, capacity: usize) -> Self {
         Self {
+            epochs: vec![Epoch { epoch: epoch.clone(), first: 1 }],
             epoch,
             capacity,
-            ring: Mutex::new(Ring { entries: VecDeque::new(), bytes: 0, next: 1 }),
+            ring: Mutex::new(Ring { entries: VecDeque::new(), bytes: 0, next: 1, file: None }),
             last_event: watch::channel(0).0,
         }
+    }
+
+    /// Continues the journal that is kept in `folder`. Every start is a new epoch; a reader
+    /// who stands in an earlier one goes on where it stood.
+    ///
+    /// # Errors
+    /// The folder cannot be read or written.
+    pub fn open(epoch: String, capacity: usize, folder: &Path) -> std::io::Result<Self> {
+        let (file, found, epochs) = JournalFile::open(folder, &epoch, capacity)?;
+        let next = epochs.last().map_or(1, |epoch| epoch.first);
+        let mut ring = Ring { entries: VecDeque::new(), bytes: 0, next, file: Some(file) };
+        let mut last_event = 0;
+        // Entries before a lost tail cannot be told from a loss behind them.
+        let whole = found.last().is_none_or(|last| last.seq + 1 == next);
+        for entry in found.into_iter().filter(|_| whole) {
+            if entry.is_event {
+                last_event = entry.seq;
+            }
+            ring.push(Kept { seq: entry.seq, json: entry.json }, capacity);
+        }
+        let last_event = watch::channel(last_event).0;
+        Ok(Self { epoch, epochs, capacity, ring: Mutex::new(ring), last_event })
+    }
+
+    /// The position in this life that a position of `epoch` means; `None` for no life of this
+    /// journal's.
+    fn position_in(&self, epoch: &str, after: u64) -> Option<u64> {
+        let at = self.epochs.iter().position(|known| known.epoch == epoch)?;
+        Some(match self.epochs.get(at + 1) {
+            // Beyond its end the earlier life had entries that were lost with its tail.
+            Some(next) => after.min(next.first - 1),
+            None => after,
+        })
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -82,17 +137,14 @@ impl Journal {
         ring.next += 1;
         match to_raw_value(&Entry { seq, time, record }) {
             Ok(json) => {
-                ring.bytes += json.get().len();
-                ring.entries.push_back(Kept { seq, json });
+                if let Some(file) = &mut ring.file {
+                    file.add(json.get());
+                }
+                ring.push(Kept { seq, json }, self.capacity);
             }
             // No type of an entry can fail to be written; its number then stays missing, which
             // a reader sees as a loss.
             Err(error) => tracing::error!(%error, seq, "an entry cannot be written"),
-        }
-        while ring.bytes > self.capacity && ring.entries.len() > 1 {
-            if let Some(old) = ring.entries.pop_front() {
-                ring.bytes -= old.json.get().len();
-            }
         }
         seq
     }
@@ -119,9 +171,12 @@ impl Journal {
     pub fn page(&self, epoch: Option<&str>, after: u64, limit: usize) -> Page {
         let ring = self.ring();
         let journal = self.position_of(&ring);
-        let known = epoch.is_none_or(|epoch| epoch == self.epoch);
+        let after = match epoch {
+            Some(epoch) => self.position_in(epoch, after).unwrap_or(0),
+            None => after,
+        };
         // A position that this journal never reached is not of this journal.
-        let after = if known && after < ring.next { after } else { 0 };
+        let after = if after < ring.next { after } else { 0 };
         let lost = journal.first.saturating_sub(after + 1);
         let start = ring.entries.partition_point(|kept| kept.seq <= after);
         let mut entries = Vec::new();
@@ -140,6 +195,10 @@ impl Journal {
     /// Waits until there is an event after `after`, but no longer than `wait`.
     pub async fn wait_for_event(&self, epoch: Option<&str>, after: u64, wait: Duration) {
         if epoch.is_some_and(|epoch| epoch != self.epoch) {
+            return;
+        }
+        // Nothing that this journal ever told stands there: the answer must not wait.
+        if after >= self.ring().next {
             return;
         }
         let mut last_event = self.last_event.subscribe();
@@ -214,6 +273,64 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 30);
         journal.wait_for_event(Some("other"), 2, Duration::from_secs(30)).await;
         assert_eq!(begun.elapsed().as_secs(), 30);
+    }
+
+    #[test]
+    fn a_restart_continues_without_a_gap_or_a_double() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |epoch: &str| Journal::open(epoch.to_owned(), 10_000, folder.path()).unwrap();
+        let first = open("one");
+        event(&first, "a");
+        sample(&first);
+        drop(first);
+        let second = open("two");
+        event(&second, "b");
+        let page = second.page(Some("one"), 1, 10);
+        assert_eq!((numbers(&page), page.lost), (vec![2, 3], 0));
+        assert_eq!(page.journal.epoch, "two");
+        // What the first life told behind its end was lost: its numbers mean other entries now.
+        let page = second.page(Some("one"), 3, 10);
+        assert_eq!((numbers(&page), page.lost), (vec![3], 0));
+        assert_eq!(numbers(&second.page(Some("never"), 2, 10)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_its_numbers_are_the_new_lifes() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |epoch: &str| Journal::open(epoch.to_owned(), 10_000, folder.path()).unwrap();
+        let first = open("one");
+        for _ in 0..3 {
+            event(&first, "a");
+        }
+        drop(first);
+        let segment = folder.path().join("0000000001.jsonl");
+        let text = std::fs::read(&segment).unwrap();
+        std::fs::write(&segment, &text[..text.len() - 5]).unwrap();
+        let second = open("two");
+        event(&second, "b");
+        assert_eq!(numbers(&second.page(Some("two"), 0, 10)), [1, 2, 3]);
+        assert_eq!(numbers(&second.page(Some("one"), 3, 10)), [3]);
+        // A reader of the first life that had only two gets the new third.
+        assert_eq!(numbers(&second.page(Some("one"), 2, 10)), [3]);
+    }
+
+    #[test]
+    fn the_files_are_bounded_and_hold_what_memory_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open("one".to_owned(), 4_000, folder.path()).unwrap();
+        for _ in 0..500 {
+            event(&journal, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+        }
+        let bytes: u64 = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .sum();
+        assert!(bytes < 4 * 4_000, "{bytes}");
+        let first = journal.position().first;
+        drop(journal);
+        let journal = Journal::open("two".to_owned(), 4_000, folder.path()).unwrap();
+        assert!(journal.position().first <= first);
+        assert_eq!(journal.position().next, 501);
     }
 
     proptest! {

@@ -1,0 +1,192 @@
+//! The journal on disk, so that restarting the exporter loses nothing: a few bounded segments
+//! of lines, each `<crc32> <json>`. A tail that was torn by a crash is cut where it tears.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Segments that are kept; together they hold at least the journal's capacity.
+const SEGMENTS: u64 = 3;
+/// Earlier lives of the journal whose positions are still understood.
+const MAX_EPOCHS: usize = 64;
+
+/// A life of the journal: from one start of the exporter to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Epoch {
+    pub(super) epoch: String,
+    /// Number of its first entry.
+    pub(super) first: u64,
+}
+
+/// An entry that was found on disk.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) seq: u64,
+    pub(super) is_event: bool,
+    pub(super) json: Box<RawValue>,
+}
+
+/// The open files.
+#[derive(Debug)]
+pub(super) struct JournalFile {
+    folder: PathBuf,
+    segment: u64,
+    file: File,
+    written: usize,
+    capacity: usize,
+    /// Whether the last write failed, so that it is told once.
+    failing: bool,
+}
+
+impl JournalFile {
+    /// Opens the journal in `folder`, begins a new life named `epoch`, and gives what earlier
+    /// ones left: whole entries with consecutive numbers, oldest first, and all lives.
+    ///
+    /// # Errors
+    /// The folder cannot be read or written.
+    pub(super) fn open(
+        folder: &Path,
+        epoch: &str,
+        capacity: usize,
+    ) -> io::Result<(Self, Vec<Found>, Vec<Epoch>)> {
+        fs::create_dir_all(folder)?;
+        let mut segments = segments(folder)?;
+        segments.sort_unstable();
+        let mut found: Vec<Found> = Vec::new();
+        for segment in &segments {
+            for entry in read(&path(folder, *segment))? {
+                // What stands before a hole is of no use: it could not be told from a loss.
+                if found.last().is_some_and(|last| last.seq + 1 != entry.seq) {
+                    found.clear();
+                }
+                found.push(entry);
+            }
+        }
+        let next = found.last().map_or(1, |last| last.seq + 1);
+        let mut epochs: Vec<Epoch> = match fs::read(folder.join("epochs.json")) {
+            Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        // Where a tail was lost, numbers are used again, and only by the new life.
+        let next = epochs.last().map_or(next, |last| next.max(last.first));
+        epochs.push(Epoch { epoch: epoch.to_owned(), first: next });
+        let surplus = epochs.len().saturating_sub(MAX_EPOCHS);
+        epochs.drain(..surplus);
+        replace(&folder.join("epochs.json"), &serde_json::to_vec(&epochs)?)?;
+        // A new segment, so that a torn tail needs no mending.
+        let segment = segments.last().map_or(1, |last| last + 1);
+        let file = create(&path(folder, segment))?;
+        let folder = folder.to_owned();
+        let this = Self { folder, segment, file, written: 0, capacity, failing: false };
+        this.drop_old()?;
+        Ok((this, found, epochs))
+    }
+
+    /// Adds an entry. An error is told in the log; the entry is then in memory only.
+    pub(super) fn add(&mut self, json: &str) {
+        let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+        let result = self.write(line.as_bytes());
+        match result {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::error!(%error, "the journal cannot be written; it goes on in memory");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        // After a failed write the end of the segment is unknown.
+        if self.failing || self.written + line.len() > self.capacity / 2 && self.written > 0 {
+            let segment = self.segment + 1;
+            self.file = create(&path(&self.folder, segment))?;
+            self.segment = segment;
+            self.written = 0;
+            self.drop_old()?;
+        }
+        self.file.write_all(line)?;
+        self.written += line.len();
+        Ok(())
+    }
+
+    fn drop_old(&self) -> io::Result<()> {
+        for segment in segments(&self.folder)? {
+            // The one being written comes on top of those that hold the capacity.
+            if segment + SEGMENTS < self.segment {
+                fs::remove_file(path(&self.folder, segment))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = create(&new)?;
+    file.write_all(text)?;
+    fs::rename(&new, path)
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+fn path(folder: &Path, segment: u64) -> PathBuf {
+    folder.join(format!("{segment:010}.jsonl"))
+}
+
+fn segments(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+        all.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    Ok(all)
+}
+
+/// The whole entries of a segment, up to the first that is not.
+fn read(path: &Path) -> io::Result<Vec<Found>> {
+    #[derive(Deserialize)]
+    struct Peek {
+        seq: u64,
+        record: PeekRecord,
+    }
+    #[derive(Deserialize)]
+    struct PeekRecord {
+        event: Option<IgnoredAny>,
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.read_to_end(&mut bytes)?;
+    let mut found = Vec::new();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let entry = || {
+            let line = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+            let (sum, json) = line.split_at_checked(8)?;
+            let json = json.strip_prefix(' ')?;
+            if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(json.as_bytes()) {
+                return None;
+            }
+            let peek: Peek = serde_json::from_str(json).ok()?;
+            let is_event = peek.record.event.is_some();
+            let json = RawValue::from_string(json.to_owned()).ok()?;
+            Some(Found { seq: peek.seq, is_event, json })
+        };
+        match entry() {
+            Some(entry) => found.push(entry),
+            None => {
+                tracing::warn!(file = %path.display(), entries = found.len(), "cut at a torn entry");
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
