@@ -139,7 +139,7 @@ impl App {
 
     /// Every slot now.
     pub fn slots(&self, processes: &[Process]) -> Vec<Slot> {
-        self.slots.all(&self.home.table(), processes)
+        self.home.table(|table| self.slots.all(table, processes))
     }
 
     /// The machine now.

@@ -73,6 +73,11 @@ impl Commands {
         Self { home, journal, book: Arc::default(), turn: Arc::new(Semaphore::new(1)) }
     }
 
+    /// The turn to change something of this daemon: slots take it as well.
+    pub(crate) fn turn(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.turn)
+    }
+
     /// What is known of a command.
     pub fn get(&self, id: &CommandId) -> Option<CommandRecord> {
         let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +122,7 @@ impl Commands {
         if !state.up {
             return Err(NotTaken::Unavailable(state.error.unwrap_or_default()));
         }
-        if self.home.table().pm_ids(&app).is_empty() {
+        if self.home.table(|table| table.pm_ids(&app)).is_empty() {
             return Err(NotTaken::UnknownApp(app));
         }
         if book.open > QUEUE {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wire::{Action, AppName, CommandStatus, InstanceOutcome, Process, Time};
+use wire::{Action, AppName, CommandStatus, InstanceOutcome, Process, RestartCause, Time};
 
 use super::Known;
 use super::arguments::Task;
-use crate::pm2::{CallError, Home};
+use crate::pm2::{CallError, Home, Intent};
 
 /// What one instance may take: PM2 waits for a graceful end and a new worker's word.
 const INSTANCE_WITHIN: Duration = Duration::from_secs(60);
@@ -26,9 +26,10 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) async fn run(&self) {
-        let ids = self.home.table().pm_ids(&self.app);
+        let ids = self.home.table(|table| table.pm_ids(&self.app));
         let before = self.instances(&ids);
         self.known.record.send_modify(|record| record.before = before);
+        self.home.table(|table| table.intend(&self.app, self.intent()));
         let outcomes = match &self.task {
             Task::Scale(count) => self.scale(&ids, *count).await,
             _ => self.each(&ids).await,
@@ -36,7 +37,9 @@ impl Run {
         // What PM2 says now is the answer; without it the outcomes stand alone.
         let seen =
             self.home.refresh().await.map_err(|error| format!("done, but not confirmed: {error}"));
-        let after = self.instances(&self.home.table().pm_ids(&self.app));
+        self.home.table(|table| table.intend(&self.app, None));
+        let ids = self.home.table(|table| table.pm_ids(&self.app));
+        let after = self.instances(&ids);
         let failed: Vec<&str> =
             outcomes.iter().filter_map(|outcome| outcome.error.as_deref()).collect();
         let failure = match &failed[..] {
@@ -58,6 +61,18 @@ impl Run {
             record.after = after;
             record.finished_at = Some(Time::now());
         });
+    }
+
+    /// Why processes will end, told to the table before they do.
+    fn intent(&self) -> Option<Intent> {
+        match self.task {
+            Task::Plain(Action::Restart) | Task::Env(_) => {
+                Some(Intent::Restart(RestartCause::Manual))
+            }
+            Task::Plain(Action::Reload) => Some(Intent::Restart(RestartCause::Reload)),
+            Task::Plain(Action::Stop | Action::Delete) | Task::Scale(_) => Some(Intent::Stop),
+            _ => None,
+        }
     }
 
     fn instances(&self, ids: &[u32]) -> Vec<Process> {
@@ -131,7 +146,7 @@ impl Run {
 
     /// PM2 keeps its files open for appending, so cutting them is enough.
     fn flush(&self) -> Result<(), String> {
-        for file in self.home.table().log_files(&self.app) {
+        for file in self.home.table(|table| table.log_files(&self.app)) {
             match OpenOptions::new().write(true).truncate(true).open(&*file.path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(format!("{}: {error}", file.path));

@@ -63,8 +63,8 @@ pub(super) async fn show(
     parameters.end("stream, lines, follow")?;
 
     let name = app_name(&name)?;
-    let files = app.home.table().log_files(&name);
-    if app.home.table().pm_ids(&name).is_empty() {
+    let files = app.home.table(|table| table.log_files(&name));
+    if app.home.table(|table| table.pm_ids(&name)).is_empty() {
         return Err(unknown_app(&app, &name));
     }
     let wanted = stream.flatten();

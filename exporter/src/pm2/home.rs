@@ -113,9 +113,9 @@ impl Home {
         &self.path
     }
 
-    /// The process table.
-    pub fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks into the process table, or changes it. `look` must not come back here.
+    pub fn table<R>(&self, look: impl FnOnce(&mut Table) -> R) -> R {
+        look(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {
@@ -136,7 +136,7 @@ impl Home {
 
     /// Every process with readings.
     pub fn processes(&self, read: impl FnMut(u32) -> Readings) -> Vec<Process> {
-        self.table().processes(read)
+        self.table(|table| table.processes(read))
     }
 
     /// Makes sure that the list, and with it what applications report, is no older than
@@ -183,7 +183,7 @@ impl Home {
         let Ok(place) = Arc::clone(&self.asking).try_acquire_owned() else { return };
         let home = Arc::clone(self);
         tokio::spawn(async move {
-            let heard = home.table().heard();
+            let heard = home.table(|table| table.heard());
             let method = if list { "getMonitorData" } else { "ping" };
             // No deadline: whoever needs the answer has one, and asking a daemon that hangs
             // once more would only add to what it must do when it wakes. The call ends with
@@ -277,7 +277,7 @@ impl Home {
             }
             was_up
         };
-        self.table().clear();
+        self.table(|table| table.clear());
         self.answered();
         if was_up {
             let message = format!("lost the PM2 daemon: {reason}");
@@ -305,7 +305,7 @@ impl Home {
     /// Writes what was counted, so that it never falls.
     fn keep_counters(&self) {
         let Some(file) = &self.counters else { return };
-        let Some(json) = self.table().counters() else { return };
+        let Some(json) = self.table(|table| table.counters()) else { return };
         if let Err(error) = replace_file(file, &json) {
             tracing::error!(%error, file = %file.display(), "counters cannot be kept");
         }
@@ -317,7 +317,7 @@ impl Home {
         if odd > 0 {
             tracing::warn!(odd, "PM2 lists processes that make no sense; they are left out");
         }
-        Ok(self.table().list(listed, list.heard, Time::now()))
+        Ok(self.table(|table| table.list(listed, list.heard, Time::now())))
     }
 
     /// Changes whenever an application of this daemon logs.
@@ -379,7 +379,8 @@ impl Home {
         Ok(saved?)
     }
 
-    fn rpc(&self) -> Result<Arc<Rpc>, CallError> {
+    /// The connection, where there is one.
+    pub(crate) fn rpc(&self) -> Result<Arc<Rpc>, CallError> {
         let link = self.link();
         let reason = || link.error.clone().unwrap_or_default();
         link.rpc.clone().ok_or_else(|| CallError::Closed(reason()))

@@ -5,6 +5,7 @@ pub mod custom;
 pub mod dump;
 pub mod frame;
 pub mod home;
+pub mod launch;
 pub mod model;
 pub mod rpc;
 pub mod table;
@@ -12,4 +13,4 @@ mod watch;
 
 pub use home::Home;
 pub use rpc::CallError;
-pub use table::{LogFile, Table};
+pub use table::{Intent, LogFile, Table};

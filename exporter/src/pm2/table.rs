@@ -64,6 +64,27 @@ struct KeptLedger {
     ledger: Ledger,
 }
 
+/// What this program itself is about to ask PM2 for: who asks over the socket, unlike the
+/// `pm2` command, is not told about on the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Ends and starts again, for this reason.
+    Restart(RestartCause),
+    /// Ends for good.
+    Stop,
+}
+
+/// What is still to be learnt of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undecided {
+    /// Nothing.
+    Not,
+    /// PM2 was asked to restart or to reload: the next event or list decides.
+    Asked,
+    /// A new worker came while the old one ran: the end of the old one decides.
+    Replaced,
+}
+
 /// How the last run of a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -71,7 +92,7 @@ enum End {
     Not,
     /// By itself: what follows is a restart of this cause.
     ByItself(RestartCause),
-    /// PM2 was asked to end it, and will say why.
+    /// PM2 was asked to end it, and may say why.
     Asked,
     /// PM2 was asked to stop it: what follows is a start.
     Stopped,
@@ -82,8 +103,8 @@ struct Row {
     listed: Listed,
     instance: Instance,
     end: End,
-    /// A start whose cause the next event tells.
-    undecided: bool,
+    /// A start whose cause is not known yet.
+    undecided: Undecided,
     /// Start of the run whose end was told, so that a second `exit` is not.
     told_end_of: Option<Time>,
     /// PM2 gave up on it, to be told behind its exit.
@@ -106,6 +127,7 @@ pub struct Table {
     ledgers: HashMap<Instance, Ledger>,
     exits: HashMap<u32, (i32, Box<str>)>,
     over_memory: Vec<u32>,
+    intents: HashMap<AppName, Intent>,
     heard: u64,
     /// Counters changed since they were last written.
     counted: bool,
@@ -122,6 +144,14 @@ impl Table {
         self.rows.clear();
         self.exits.clear();
         self.over_memory.clear();
+    }
+
+    /// What is about to be asked of PM2 for an app; `None` when it is over.
+    pub fn intend(&mut self, app: &AppName, intent: Option<Intent>) {
+        match intent {
+            Some(intent) => self.intents.insert(app.clone(), intent),
+            None => self.intents.remove(app),
+        };
     }
 
     /// Takes up counters that [`Self::counters`] gave.
@@ -325,6 +355,7 @@ impl Table {
         let pm_id = event.process.pm_id;
         let told = self.exits.remove(&pm_id);
         let over_memory = self.over_memory.contains(&pm_id);
+        let intent = self.intents.get(&event.process.name).copied();
         let heard = self.heard;
         let Some(row) = self.rows.get_mut(&pm_id) else {
             // The end of something that this table never saw: only a list can say more.
@@ -347,18 +378,20 @@ impl Table {
         }
         row.told_end_of = run;
         let (code, signal) = how(event.process.exit_code, told, asked);
-        let cause = match (event.outgoing, asked, over_memory) {
+        let cause = match (event.outgoing, over_memory, asked, intent) {
             (true, ..) => RestartCause::Reload,
-            (_, _, true) => RestartCause::Oom,
-            (_, true, _) => RestartCause::Manual,
+            (_, true, ..) => RestartCause::Oom,
+            (_, _, true, Some(Intent::Restart(cause))) => cause,
+            (_, _, true, _) => RestartCause::Manual,
             _ => RestartCause::Crash,
         };
         self.over_memory.retain(|other| *other != pm_id);
         if current {
-            row.end = if asked && cause == RestartCause::Manual {
-                End::Asked
-            } else {
-                End::ByItself(cause)
+            row.end = match intent.filter(|_| asked && !over_memory) {
+                Some(Intent::Stop) => End::Stopped,
+                Some(Intent::Restart(cause)) => End::ByItself(cause),
+                None if asked && !over_memory => End::Asked,
+                None => End::ByItself(cause),
             };
             row.listed.exit_code = code;
         }
@@ -375,8 +408,13 @@ impl Table {
             errored.message = format!("PM2 gave up restarting {}", row.instance.name);
             outcome.events.push((event.at, errored));
         }
+        let reloaded = event.outgoing && row.undecided == Undecided::Replaced;
+        if reloaded {
+            row.undecided = Undecided::Not;
+        }
         if let Some(ledger) = self.ledgers.get_mut(&row.instance) {
             ledger.last_exit = Some(exit);
+            ledger.restarts.add(RestartCause::Reload, u64::from(reloaded));
         }
         if asked {
             outcome.list_within = Some(Duration::from_millis(400));
@@ -387,6 +425,7 @@ impl Table {
         let heard = self.heard;
         let Some(row) = self.rows.get_mut(&event.process.pm_id) else { return };
         let new = row.touched == 0;
+        let intent = self.intents.get(&event.process.name).copied();
         let replaced = row.listed.pid.is_some() && row.end == End::Not;
         row.touched = heard;
         let pid =
@@ -396,14 +435,19 @@ impl Table {
         let cause = match row.end {
             End::ByItself(cause) => Some(cause),
             End::Asked => {
-                row.undecided = true;
+                row.undecided = Undecided::Asked;
                 None
             }
             End::Not if replaced => {
                 // A cluster reload starts the new worker before it ends the old one.
-                row.undecided = true;
+                row.undecided = Undecided::Replaced;
                 None
             }
+            // A slot's new process, in the place of a deleted one.
+            End::Not if new => match intent {
+                Some(Intent::Restart(cause @ RestartCause::Deploy)) => Some(cause),
+                _ => None,
+            },
             End::Not | End::Stopped => None,
         };
         row.end = End::Not;
@@ -435,7 +479,7 @@ impl Table {
         let Some(row) = self.rows.get_mut(&event.process.pm_id) else { return };
         row.touched = heard;
         row.listed.status = event.process.status;
-        if std::mem::take(&mut row.undecided)
+        if std::mem::replace(&mut row.undecided, Undecided::Not) != Undecided::Not
             && let Some(ledger) = self.ledgers.get_mut(&row.instance)
         {
             ledger.restarts.add(cause.unwrap_or(RestartCause::Manual), 1);
@@ -474,12 +518,24 @@ impl Table {
                     outcome.list_within = Some(Duration::from_secs(1));
                 }
                 Some(row) => {
-                    let unseen = listed.started_at > row.listed.started_at;
+                    // A process that is being started has its new start time already; the bus
+                    // tells of it when it is online.
+                    let starting = listed.status == Status::Launching;
+                    let unseen = !starting && listed.started_at > row.listed.started_at;
                     let ledger = self.ledgers.get_mut(&row.instance);
-                    if std::mem::take(&mut row.undecided)
+                    if row.end == End::Asked && listed.status == Status::Stopped {
+                        row.end = End::Stopped;
+                    }
+                    let listed = match starting {
+                        true => Listed { started_at: row.listed.started_at, ..listed },
+                        false => listed,
+                    };
+                    if row.undecided == Undecided::Asked
                         && let Some(ledger) = ledger
                     {
+                        row.undecided = Undecided::Not;
                         ledger.restarts.add(RestartCause::Manual, 1);
+                        self.counted = true;
                     } else if unseen && let Some(ledger) = ledger {
                         let more = listed.restart_time.saturating_sub(row.listed.restart_time);
                         ledger.restarts.add(RestartCause::Unknown, more.max(1));
@@ -539,7 +595,7 @@ impl Table {
         let row = Row {
             end: if listed.status.has_process() { End::Not } else { End::Stopped },
             instance: instance.clone(),
-            undecided: false,
+            undecided: Undecided::Not,
             told_end_of: None,
             gave_up: false,
             touched: 0,

@@ -179,6 +179,88 @@ fn counters_outlive_this_program() {
     assert!(Table::default().restore(b"nonsense").is_err());
 }
 
+/// What PM2 says over the bus when it is asked over the socket: no word of who asked.
+fn ended_by_request(table: &mut Table, process: &Listed) {
+    said(table, "exit", Status::Stopping, process);
+    said(table, "exit", Status::Stopped, process);
+}
+
+#[test]
+fn what_this_program_asks_for_is_counted_by_what_it_meant() {
+    let name: AppName = "api".parse().unwrap();
+    let (old, new) = (listed(0, "api", 10, 0), listed(0, "api", 20, 1));
+    for (intent, expected) in [
+        (
+            Some(Intent::Restart(RestartCause::Manual)),
+            RestartCounts { manual: 1, ..Default::default() },
+        ),
+        (
+            Some(Intent::Restart(RestartCause::Reload)),
+            RestartCounts { reload: 1, ..Default::default() },
+        ),
+        (Some(Intent::Stop), RestartCounts::default()),
+        (None, RestartCounts { manual: 1, ..Default::default() }),
+    ] {
+        let mut table = Table::default();
+        list(&mut table, std::slice::from_ref(&old));
+        table.intend(&name, intent);
+        ended_by_request(&mut table, &old);
+        table.intend(&name, None);
+        said(&mut table, "online", Status::Launching, &new);
+        list(&mut table, std::slice::from_ref(&new));
+        assert_eq!(process(&table, "api").restarts, expected, "{intent:?}");
+    }
+}
+
+#[test]
+fn a_start_after_a_stop_is_no_restart_whoever_asked() {
+    let mut table = Table::default();
+    let (old, new) = (listed(0, "api", 10, 0), listed(0, "api", 20, 0));
+    list(&mut table, std::slice::from_ref(&old));
+    ended_by_request(&mut table, &old);
+    list(&mut table, &[Listed { status: Status::Stopped, pid: None, ..old }]);
+    said(&mut table, "online", Status::Launching, &new);
+    list(&mut table, &[new]);
+    assert_eq!(process(&table, "api").restarts.total(), 0);
+}
+
+#[test]
+fn a_list_made_while_a_worker_is_being_started_counts_nothing() {
+    let mut table = Table::default();
+    let (old, new) = (listed(0, "api", 10, 0), listed(0, "api", 20, 1));
+    list(&mut table, std::slice::from_ref(&old));
+    let launching = Listed { status: Status::Launching, pid: None, ..new.clone() };
+    assert!(list(&mut table, &[launching]).events.is_empty());
+    table.set_pid(0, 100);
+    said(&mut table, "online", Status::Launching, &new);
+    list(&mut table, std::slice::from_ref(&new));
+    assert_eq!(process(&table, "api").restarts.total(), 0);
+    let exit = Listed { status: Status::Stopping, ..old };
+    table.process_event(ProcessEvent {
+        event: "exit".into(),
+        manually: false,
+        at: Time::from_millis(0),
+        outgoing: true,
+        process: exit,
+    });
+    assert_eq!(process(&table, "api").restarts, RestartCounts { reload: 1, ..Default::default() });
+}
+
+#[test]
+fn a_deploy_by_this_program_is_counted_for_the_new_process() {
+    let mut table = Table::default();
+    let (old, new) = (listed(4, "slot-a", 10, 0), listed(9, "slot-a", 20, 0));
+    list(&mut table, std::slice::from_ref(&old));
+    table.intend(&old.name, Some(Intent::Restart(RestartCause::Deploy)));
+    ended_by_request(&mut table, &old);
+    said(&mut table, "online", Status::Launching, &new);
+    list(&mut table, &[new]);
+    assert_eq!(
+        process(&table, "slot-a").restarts,
+        RestartCounts { deploy: 1, ..Default::default() }
+    );
+}
+
 #[test]
 fn a_redeploy_continues_the_series_under_another_pm_id() {
     let mut table = Table::default();

@@ -187,7 +187,7 @@ impl Follower<'_> {
                     _ => return,
                 };
                 if let Some((pm_id, bytes)) = model::logged(&head, &tail, length) {
-                    self.home.table().logged(pm_id, is_error, bytes);
+                    self.home.table(|table| table.logged(pm_id, is_error, bytes));
                 }
                 self.home.wake_followers();
                 return;
@@ -197,7 +197,7 @@ impl Follower<'_> {
         let json = Argument::parse(body).bytes();
         let outcome = match &topic[..] {
             b"s:process:event" => match model::process_event(json) {
-                Ok(Some(event)) => Some(self.home.table().process_event(event)),
+                Ok(Some(event)) => Some(self.home.table(|table| table.process_event(event))),
                 Ok(None) => None,
                 Err(error) => {
                     tracing::debug!(%error, "an event that makes no sense");
@@ -206,7 +206,7 @@ impl Follower<'_> {
                 }
             },
             b"s:process:exception" => match model::exception(json) {
-                Ok(Some(exception)) => Some(self.home.table().exception(exception)),
+                Ok(Some(exception)) => Some(self.home.table(|table| table.exception(exception))),
                 _ => None,
             },
             b"s:axm:reply" => {
@@ -215,9 +215,8 @@ impl Follower<'_> {
                 }
                 None
             }
-            b"s:log:PM2" => {
-                model::daemon_line(json).map(|line| self.home.table().daemon_line(line))
-            }
+            b"s:log:PM2" => model::daemon_line(json)
+                .map(|line| self.home.table(|table| table.daemon_line(line))),
             _ => None,
         };
         if let Some(outcome) = outcome {
@@ -230,12 +229,12 @@ impl Follower<'_> {
     /// The bus does not tell process numbers; PM2 writes them into files before it tells of a
     /// start.
     fn find_pids(&mut self) {
-        let unknown = self.home.table().pid_files();
+        let unknown = self.home.table(|table| table.pid_files());
         for (pm_id, file) in unknown {
             let pid =
                 std::fs::read_to_string(&*file).ok().and_then(|text| text.trim().parse().ok());
             match pid.filter(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
-                Some(pid) => self.home.table().set_pid(pm_id, pid),
+                Some(pid) => self.home.table(|table| table.set_pid(pm_id, pid)),
                 None => self.list_within(Duration::from_millis(50)),
             }
         }

@@ -11,10 +11,26 @@ use wire::{Process, Slot, SlotId, SlotType};
 use crate::pm2::Table;
 use crate::revision::Revision;
 
+pub mod child;
 pub mod config;
 pub mod env;
+pub mod git;
+pub mod install;
+pub mod log;
+pub mod manager;
 mod place;
+pub mod plan;
+pub mod port;
+pub mod probe;
+pub mod record;
+pub mod repository;
+pub mod run;
+pub mod start;
+pub mod store;
+pub mod tell;
+pub mod tree;
 pub mod words;
+pub mod workshop;
 
 pub use config::Settings;
 pub use place::SlotPlace;

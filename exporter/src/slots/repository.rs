@@ -79,7 +79,7 @@ impl Repository {
             None => (None, authority),
         };
         let host = host_of(place)?;
-        let path = path_of(&format!("/{path}"))?;
+        let path = path_of(&format!("/{path}"))?.to_owned();
         let credentials = credentials.map(decode).transpose()?;
         Ok((Self { url: format!("https://{place}{path}"), credentials }, host))
     }
@@ -88,7 +88,7 @@ impl Repository {
         let (authority, path) = rest.split_once('/').ok_or(Unfit::Malformed)?;
         let (user, place) = user_of(authority)?;
         let host = host_of(place)?;
-        let path = path_of(&format!("/{path}"))?;
+        let path = path_of(&format!("/{path}"))?.to_owned();
         Ok((Self { url: format!("ssh://{user}{place}{path}"), credentials: None }, host))
     }
 
@@ -209,12 +209,15 @@ pub fn branch(text: &str) -> Result<&str, String> {
     let parts = || text.split('/');
     let fit = (1..=200).contains(&text.len())
         && text.bytes().all(plain)
-        && !text.starts_with('-')
+        && !text.starts_with(['-', '+'])
         && !text.contains("..")
         && !text.contains("@{")
         && text != "@"
         && parts().all(|part| {
-            !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock") && !part.ends_with('.')
+            !part.is_empty()
+                && !part.starts_with('.')
+                && !part.ends_with(".lock")
+                && !part.ends_with('.')
         });
     if fit {
         return Ok(text);
@@ -233,7 +236,9 @@ pub fn commit(text: &str) -> Result<String, String> {
         return Ok(text.to_ascii_lowercase());
     }
     let shown: String = text.chars().take(100).collect();
-    Err(format!("commit: {shown:?} is not a whole commit id of 40 digits; a part cannot be fetched"))
+    Err(format!(
+        "commit: {shown:?} is not a whole commit id of 40 digits; a part cannot be fetched"
+    ))
 }
 
 /// A folder within a repository.
@@ -284,15 +289,13 @@ mod tests {
         ] {
             assert_eq!(parse(right).unwrap().to_string(), right);
         }
-        let settings =
-            Settings { allow_file_repositories: true, ..Settings::default() };
+        let settings = Settings { allow_file_repositories: true, ..Settings::default() };
         assert!(Repository::parse("file:///srv/x.git", &settings).is_ok());
     }
 
     #[test]
     fn hosts_off_the_list_are_refused_however_they_are_written() {
-        let settings =
-            Settings { allowed_hosts: vec!["github.com".into()], ..Settings::default() };
+        let settings = Settings { allowed_hosts: vec!["github.com".into()], ..Settings::default() };
         assert!(Repository::parse("https://GitHub.com/a/b", &settings).is_ok());
         for wrong in [
             "https://github.com.evil.example/a/b",
@@ -307,21 +310,68 @@ mod tests {
     #[test]
     fn thirty_hostile_addresses_and_names_are_refused() {
         for wrong in [
-            "", "-", "--upload-pack=touch /tmp/x", "-u:x", "ext::sh -c id", "ext::sh%20-c%20id",
-            "fd::3", "http://host/x", "git://host/x", "ftp://host/x", "file:///etc", "/etc", ".",
-            "../x", "https://", "https:///x", "https://host", "https://-host/x",
-            "https://host/x y", "https://host/x\n", "https://host/../x", "https://ho$t/x",
-            "ssh://-oProxyCommand=id/x", "ssh://git:pw@host/x", "ssh://git@-host/x",
-            "git@-host:x/y", "-git@host:x/y", "git@host:-x", "git@host:../x", "host:x/y",
-            "https://host:99999/x", "https://host/x?y=$(id)", "https://host/x;id", "h\0st://x",
-            "HTTPS://host/x", "https://[::1]/x",
+            "",
+            "-",
+            "--upload-pack=touch /tmp/x",
+            "-u:x",
+            "ext::sh -c id",
+            "ext::sh%20-c%20id",
+            "fd::3",
+            "http://host/x",
+            "git://host/x",
+            "ftp://host/x",
+            "file:///etc",
+            "/etc",
+            ".",
+            "../x",
+            "https://",
+            "https:///x",
+            "https://host",
+            "https://-host/x",
+            "https://host/x y",
+            "https://host/x\n",
+            "https://host/../x",
+            "https://ho$t/x",
+            "ssh://-oProxyCommand=id/x",
+            "ssh://git:pw@host/x",
+            "ssh://git@-host/x",
+            "git@-host:x/y",
+            "-git@host:x/y",
+            "git@host:-x",
+            "git@host:../x",
+            "host:x/y",
+            "https://host:99999/x",
+            "https://host/x?y=$(id)",
+            "https://host/x;id",
+            "h\0st://x",
+            "HTTPS://host/x",
+            "https://[::1]/x",
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
-        for wrong in ["", "-x", "--upload-pack=x", "a..b", "a b", "a:b", "a~1", "a^", "refs/.x", "a.lock", "@{u}", "@", "a\nb", "/a", "a/", "*"] {
+        for wrong in [
+            "",
+            "-x",
+            "--upload-pack=x",
+            "a..b",
+            "a b",
+            "a:b",
+            "a~1",
+            "a^",
+            "refs/.x",
+            "a.lock",
+            "@{u}",
+            "@",
+            "a\nb",
+            "/a",
+            "a/",
+            "*",
+        ] {
             assert!(branch(wrong).is_err(), "{wrong:?}");
         }
-        for wrong in ["", "/etc", "..", "a/../..", "a/./b", "a//b", ".git", "a/.git", "a\0", "a\\b", "/"] {
+        for wrong in
+            ["", "/etc", "..", "a/../..", "a/./b", "a//b", ".git", "a/.git", "a\0", "a\\b", "/"]
+        {
             assert!(subdir(wrong).is_err(), "{wrong:?}");
         }
         for wrong in ["", "HEAD", "abc", "-".repeat(40).as_str()] {

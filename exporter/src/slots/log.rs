@@ -1,0 +1,148 @@
+//! A deployment's log: bounded, free of secrets, and with its last lines at hand.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Lines that are told with a failure, and how long each may be.
+const LAST: (usize, usize) = (20, 400);
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    written: u64,
+    limit: u64,
+    full: bool,
+    last: VecDeque<String>,
+    partial: Vec<u8>,
+    secrets: Vec<String>,
+}
+
+/// See the module. Clones write to the same log.
+#[derive(Clone, Debug)]
+pub struct Log(Arc<Mutex<Inner>>);
+
+impl Log {
+    /// A new log, at most `limit` bytes long. `secrets` are texts that must not be in it.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn create(path: &Path, limit: u64, secrets: Vec<String>) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let written = file.metadata()?.len();
+        Ok(Self(Arc::new(Mutex::new(Inner {
+            file,
+            written,
+            limit,
+            full: false,
+            last: VecDeque::new(),
+            partial: Vec::new(),
+            secrets,
+        }))))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line of our own: what is done next.
+    pub fn note(&self, text: &str) {
+        let mut inner = self.inner();
+        inner.end_line();
+        inner.line(format!("==> {text}").into_bytes());
+    }
+
+    /// Something that a program printed, in pieces as they come.
+    pub fn add(&self, bytes: &[u8]) {
+        let mut inner = self.inner();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            // A line without an end must not fill the memory.
+            if inner.partial.len() < 16 * 1024 {
+                inner.partial.extend_from_slice(piece);
+            }
+            if piece.ends_with(b"\n") {
+                inner.end_line();
+            }
+        }
+    }
+
+    /// The last lines, without our own.
+    pub fn last_lines(&self) -> Vec<String> {
+        let mut inner = self.inner();
+        inner.end_line();
+        inner.last.iter().cloned().collect()
+    }
+
+    /// The last lines of what follows are wanted.
+    pub fn forget_lines(&self) {
+        self.inner().last.clear();
+    }
+}
+
+impl Inner {
+    fn end_line(&mut self) {
+        let mut line = std::mem::take(&mut self.partial);
+        while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+            line.pop();
+        }
+        if line.is_empty() {
+            return;
+        }
+        let mut text = String::from_utf8_lossy(&line).into_owned();
+        for secret in &self.secrets {
+            if !secret.is_empty() && text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), "[secret]");
+            }
+        }
+        let shown = text.chars().filter(|letter| !letter.is_control()).take(LAST.1).collect();
+        self.last.push_back(shown);
+        if self.last.len() > LAST.0 {
+            self.last.pop_front();
+        }
+        self.line(text.into_bytes());
+    }
+
+    fn line(&mut self, mut line: Vec<u8>) {
+        line.push(b'\n');
+        let own = line.starts_with(b"==> ");
+        if !own && self.written + line.len() as u64 > self.limit {
+            if !std::mem::replace(&mut self.full, true) {
+                let _ =
+                    writeln!(self.file, "==> more than {} bytes: the rest is left out", self.limit);
+            }
+            return;
+        }
+        self.written += line.len() as u64;
+        // A disk that is full must not end a deployment that could still succeed.
+        let _ = self.file.write_all(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_and_the_last_lines_and_secrets_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let log = Log::create(&path, 1000, vec!["canary".to_owned()]).unwrap();
+        log.note("installing");
+        for number in 0..10_000 {
+            log.add(format!("line {number} can").as_bytes());
+            log.add(b"ary\n");
+        }
+        log.add(b"the end");
+        assert_eq!(log.last_lines().last().unwrap(), "the end");
+        assert_eq!(log.last_lines().len(), 20);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.len() < 1200 && text.starts_with("==> installing\nline 0 [secret]\n"),
+            "{text}"
+        );
+        assert!(text.contains("the rest is left out"));
+    }
+}

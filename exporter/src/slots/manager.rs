@@ -1,0 +1,692 @@
+//! Takes what is asked of slots: one change at a time a slot, a bounded queue, each id once.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use service::shutdown::Shutdown;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use wire::{
+    Action, CommandId, CommandRecord, CommandStatus, DeployRequest, Deployment, DeploymentStatus,
+    EnvRequest, InvalidId, SlotId, SlotRequest, Target, Time,
+};
+
+use super::env;
+use super::plan::{Change, End, Seen, Wish};
+use super::repository::{self, Repository};
+use super::run::{Managed, Runner, close};
+use super::store::Deployed;
+use super::tell::Teller;
+use super::workshop::Workshop;
+use super::{probe, words};
+
+/// Changes that wait for their turn, over all slots; one more is refused.
+const QUEUE: usize = 16;
+/// Ended commands that are remembered.
+const REMEMBERED: usize = 1_000;
+
+/// Why a change was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// No such slot.
+    #[error("there is no slot {0:?}; there are: {1}")]
+    UnknownSlot(SlotId, String),
+    /// No such deployment.
+    #[error("slot {0:?} has no deployment {1:?}")]
+    UnknownDeployment(SlotId, String),
+    /// The request is not what it should be.
+    #[error("{0}")]
+    Wrong(String),
+    /// The id names another command.
+    #[error("command {0} was something else: an id names one command for good")]
+    Reused(CommandId),
+    /// The queue is full.
+    #[error("{QUEUE} changes of slots are under way or wait already: try again later")]
+    Busy,
+    /// What is asked for is not possible now.
+    #[error("{0}")]
+    Conflict(String),
+    /// The slot's state cannot be read or written.
+    #[error("the slot's state cannot be kept: {0}")]
+    Storage(String),
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// A new release.
+    Deploy(Box<DeployRequest>),
+    /// Stop, restart or roll back.
+    Other(Action, SlotRequest),
+}
+
+impl Ask {
+    /// Its word.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Deploy(_) => Action::Deploy,
+            Self::Other(action, _) => *action,
+        }
+    }
+
+    fn reclaim(&self) -> bool {
+        match self {
+            Self::Deploy(request) => request.reclaim,
+            Self::Other(_, request) => request.reclaim,
+        }
+    }
+
+    fn wish(&self) -> Wish {
+        match self {
+            Self::Deploy(_) => Wish::Deploy,
+            Self::Other(Action::Stop, _) => Wish::Stop,
+            Self::Other(Action::Rollback, request) => Wish::Rollback(request.deployment.clone()),
+            Self::Other(..) => Wish::Restart,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    slot: SlotId,
+    ask: Ask,
+    record: watch::Sender<CommandRecord>,
+}
+
+#[derive(Default)]
+struct Book {
+    known: HashMap<CommandId, Arc<Known>>,
+    order: VecDeque<CommandId>,
+    open: usize,
+}
+
+/// See the module.
+pub struct Manager {
+    /// PM2 and files.
+    pub workshop: Workshop,
+    slots: Vec<Managed>,
+    teller: Teller,
+    turn: Arc<Semaphore>,
+    builds: Arc<Semaphore>,
+    shutdown: Shutdown,
+    book: Mutex<Book>,
+}
+
+impl std::fmt::Debug for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Manager").field("slots", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+impl Manager {
+    /// Reads what is known of every slot. [`Self::resume`] takes up what was cut off.
+    pub fn new(
+        workshop: Workshop,
+        teller: Teller,
+        turn: Arc<Semaphore>,
+        shutdown: Shutdown,
+    ) -> Arc<Self> {
+        let slots = workshop
+            .settings
+            .places
+            .iter()
+            .map(|place| {
+                let state = workshop.store.load(&place.slot).unwrap_or_else(|error| {
+                    tracing::error!(%error, slot = %place.slot, "a slot's state cannot be read");
+                    Default::default()
+                });
+                Managed {
+                    place: place.clone(),
+                    state: Mutex::new(state),
+                    lane: Arc::new(Semaphore::new(1)),
+                }
+            })
+            .collect();
+        let builds = Arc::new(Semaphore::new(workshop.settings.builds));
+        Arc::new(Self { workshop, slots, teller, turn, builds, shutdown, book: Mutex::default() })
+    }
+
+    /// A slot with what is known of it.
+    pub fn managed(&self, slot: &SlotId) -> Option<&Managed> {
+        self.slots.iter().find(|managed| managed.place.slot == *slot)
+    }
+
+    /// Every slot.
+    pub fn all(&self) -> &[Managed] {
+        &self.slots
+    }
+
+    fn find(&self, slot: &SlotId) -> Result<&Managed, NotTaken> {
+        self.managed(slot).ok_or_else(|| {
+            let names: Vec<&str> =
+                self.slots.iter().map(|managed| managed.place.slot.as_str()).collect();
+            NotTaken::UnknownSlot(slot.clone(), names.join(", "))
+        })
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a command. A deployment is known beyond the exporter's end.
+    pub fn command(&self, id: &CommandId) -> Option<CommandRecord> {
+        if let Some(known) = self.book().known.get(id) {
+            return Some(known.record.borrow().clone());
+        }
+        self.slots.iter().find_map(|managed| {
+            let state = managed.state();
+            state
+                .deployed(id)
+                .filter(|deployed| !deployed.imported)
+                .map(|deployed| record_of(&deployed.shown))
+        })
+    }
+
+    /// A slot's deployments, newest first.
+    ///
+    /// # Errors
+    /// No such slot.
+    pub fn deployments(&self, slot: &SlotId) -> Result<Vec<Deployment>, NotTaken> {
+        let managed = self.find(slot)?;
+        let state = managed.state();
+        Ok(state.deployments.iter().rev().map(|deployed| shown(&state, deployed)).collect())
+    }
+
+    /// One deployment.
+    ///
+    /// # Errors
+    /// No such slot or deployment.
+    pub fn deployment(&self, slot: &SlotId, id: &str) -> Result<Deployment, NotTaken> {
+        let managed = self.find(slot)?;
+        let state = managed.state();
+        let found = id.parse().ok().and_then(|id| state.deployed(&id));
+        found.map(|deployed| shown(&state, deployed)).ok_or_else(|| {
+            NotTaken::UnknownDeployment(slot.clone(), id.chars().take(100).collect())
+        })
+    }
+
+    /// Sets and removes variables of the slot's own; they count from its next start.
+    ///
+    /// # Errors
+    /// No such slot, a name or value that cannot be, or it cannot be written.
+    pub fn set_env(&self, slot: &SlotId, request: EnvRequest) -> Result<Vec<String>, NotTaken> {
+        let managed = self.find(slot)?;
+        let mut state = managed.state();
+        let mut env = state.env.clone();
+        for (name, value) in request.env {
+            match value {
+                Some(value) => env.insert(name, value),
+                None => env.remove(&name),
+            };
+        }
+        env::check(&env).map_err(|message| NotTaken::Wrong(format!("env: {message}")))?;
+        let before = std::mem::replace(&mut state.env, env);
+        if let Err(error) = self.workshop.store.save(slot, &state) {
+            state.env = before;
+            return Err(NotTaken::Storage(error.to_string()));
+        }
+        self.teller.changed();
+        Ok(state.env.keys().cloned().collect())
+    }
+
+    /// Takes a change, unless its id was taken before, and waits at most `wait` for its end.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub async fn put(
+        self: &Arc<Self>,
+        slot: &SlotId,
+        id: CommandId,
+        ask: Ask,
+        by: String,
+        wait: Duration,
+    ) -> Result<CommandRecord, NotTaken> {
+        let known = match self.take(slot, id, ask, by)? {
+            Taken::Now(known) => known,
+            Taken::Before(record) => return Ok(record),
+        };
+        let mut record = known.record.subscribe();
+        let ended = record.wait_for(|record| record.status.is_final());
+        let _ = timeout_at(Instant::now() + wait, ended).await;
+        Ok(record.borrow().clone())
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        slot: &SlotId,
+        id: CommandId,
+        ask: Ask,
+        by: String,
+    ) -> Result<Taken, NotTaken> {
+        let managed = self.find(slot)?;
+        let mut book = self.book();
+        if let Some(known) = book.known.get(&id) {
+            if known.ask != ask || known.slot != *slot {
+                return Err(NotTaken::Reused(id));
+            }
+            return Ok(Taken::Now(Arc::clone(known)));
+        }
+        if let Some(record) = self.slots.iter().find_map(|managed| {
+            managed.state().deployed(&id).map(|deployed| record_of(&deployed.shown))
+        }) {
+            let same =
+                record.target == Target::Slot(slot.clone()) && ask.action() == Action::Deploy;
+            return if same { Ok(Taken::Before(record)) } else { Err(NotTaken::Reused(id)) };
+        }
+        let repository = match &ask {
+            Ask::Deploy(request) => Some(self.accept(request)?),
+            Ask::Other(..) => None,
+        };
+        if book.open >= QUEUE {
+            return Err(NotTaken::Busy);
+        }
+        while book.order.len() >= REMEMBERED {
+            let ended = |id: &CommandId| {
+                book.known.get(id).is_none_or(|known| known.record.borrow().status.is_final())
+            };
+            let Some(at) = book.order.iter().position(ended) else { return Err(NotTaken::Busy) };
+            if let Some(old) = book.order.remove(at) {
+                book.known.remove(&old);
+            }
+        }
+        if let (Ask::Deploy(request), Some(repository)) = (&ask, &repository) {
+            let deployed = queued(slot, &id, request, repository, &by);
+            let mut state = managed.state();
+            state.deployments.push(deployed);
+            if let Err(error) = self.workshop.store.save(slot, &state) {
+                state.deployments.pop();
+                return Err(NotTaken::Storage(error.to_string()));
+            }
+            drop(state);
+            self.teller.queued(&managed.place, &id, &repository.to_string(), &by);
+        }
+        let record = CommandRecord {
+            id: id.clone(),
+            target: Target::Slot(slot.clone()),
+            action: ask.action(),
+            status: CommandStatus::Queued,
+            requested_by: by,
+            requested_at: Time::now(),
+            finished_at: None,
+            error: None,
+            reply: None,
+            outcomes: Vec::new(),
+            before: Vec::new(),
+            after: Vec::new(),
+        };
+        let known = Arc::new(Known { slot: slot.clone(), ask, record: watch::channel(record).0 });
+        book.known.insert(id.clone(), Arc::clone(&known));
+        book.order.push_back(id);
+        book.open += 1;
+        drop(book);
+        let manager = Arc::clone(self);
+        let job = Arc::clone(&known);
+        tokio::spawn(async move {
+            manager.carry_out(&job, repository).await;
+            manager.book().open -= 1;
+        });
+        Ok(Taken::Now(known))
+    }
+
+    /// Whether a deployment may be tried at all.
+    fn accept(&self, request: &DeployRequest) -> Result<Repository, NotTaken> {
+        let settings = &self.workshop.settings;
+        let wrong = NotTaken::Wrong;
+        let repository = Repository::parse(&request.repository, settings)
+            .map_err(|unfit| wrong(format!("repository: {unfit}")))?;
+        if let Some(name) = &request.branch {
+            repository::branch(name).map_err(wrong)?;
+        }
+        if let Some(id) = &request.commit {
+            repository::commit(id).map_err(wrong)?;
+        }
+        if let Some(folder) = &request.subdir {
+            repository::subdir(folder).map_err(wrong)?;
+        }
+        for (name, line) in
+            [("install", &request.install), ("build", &request.build), ("start", &request.start)]
+        {
+            if let Some(line) = line {
+                words::of(line).map_err(|error| wrong(format!("{name}: {error}")))?;
+            }
+        }
+        env::check(&request.env).map_err(|message| wrong(format!("env: {message}")))?;
+        if let Some(path) = &request.health_path {
+            probe::path(path).map_err(wrong)?;
+        }
+        if let Some(text) = &request.timeout {
+            let timeout = service::quantity::duration(text)
+                .map_err(|message| wrong(format!("timeout: {message}")))?;
+            if !(Duration::from_secs(1)..=Duration::from_secs(7200)).contains(&timeout) {
+                return Err(wrong(format!("timeout: {text:?} is out of range: 1s to 2h")));
+            }
+        }
+        Ok(repository)
+    }
+
+    async fn carry_out(&self, job: &Known, repository: Option<Repository>) {
+        let Some(managed) = self.managed(&job.slot) else { return };
+        let lane = tokio::select! {
+            lane = Arc::clone(&managed.lane).acquire_owned() => lane,
+            () = self.shutdown.drain.cancelled() => {
+                return self.end_early(managed, job, "the exporter stops".to_owned());
+            }
+        };
+        job.record.send_modify(|record| record.status = CommandStatus::Running);
+        let deploy = match (&job.ask, repository) {
+            (Ask::Deploy(request), Some(repository)) => Some(((**request).clone(), repository)),
+            _ => None,
+        };
+        let (id, by) = {
+            let record = job.record.borrow();
+            (record.id.clone(), record.requested_by.clone())
+        };
+        let _lock = match self.hold(managed).await {
+            Ok(lock) => lock,
+            Err(message) => return self.end_early(managed, job, message),
+        };
+        if let Err(message) = self.begin(managed, &id, &job.ask).await {
+            return self.end_early(managed, job, message);
+        }
+        let runner = self.runner(managed, deploy.as_ref(), job.ask.reclaim(), false);
+        let end = runner.run().await;
+        drop(lane);
+        match end {
+            Some(end) => {
+                self.teller.ended(managed, job.ask.action(), &by, &end, false);
+                job.record.send_modify(|record| finish(record, end.failure));
+            }
+            None => job.record.send_modify(|record| {
+                record.status = CommandStatus::Unknown;
+                record.error =
+                    Some("the exporter stops; it is taken up at its next start".to_owned());
+                record.finished_at = Some(Time::now());
+            }),
+        }
+    }
+
+    fn runner<'a>(
+        &'a self,
+        managed: &'a Managed,
+        deploy: Option<&'a (DeployRequest, Repository)>,
+        reclaim: bool,
+        resumed: bool,
+    ) -> Runner<'a> {
+        Runner {
+            workshop: &self.workshop,
+            managed,
+            teller: &self.teller,
+            turn: &self.turn,
+            builds: &self.builds,
+            shutdown: &self.shutdown,
+            deploy,
+            reclaim,
+            resumed,
+        }
+    }
+
+    /// Holds the slot against `slots up` and its like.
+    async fn hold(&self, managed: &Managed) -> Result<std::fs::File, String> {
+        let until = Instant::now() + Duration::from_secs(120);
+        loop {
+            match self.workshop.store.lock(&managed.place.slot) {
+                Ok(Some(lock)) => return Ok(lock),
+                Ok(None) if Instant::now() < until => sleep(Duration::from_millis(100)).await,
+                Ok(None) => return Err("another program changes the slot".to_owned()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    async fn begin(&self, managed: &Managed, id: &CommandId, ask: &Ask) -> Result<(), String> {
+        let slot = &managed.place.slot;
+        if !matches!(ask, Ask::Deploy(_)) {
+            let listing = self.workshop.list().await.map_err(|error| error.to_string())?;
+            if let Some(owner) = self.workshop.foreign_owner(&listing, &managed.place)
+                && !ask.reclaim()
+            {
+                return Err(format!(
+                    "port {} is held by {}, which is not the slot's; end it, or ask with \
+                     \"reclaim\": true",
+                    managed.place.port,
+                    super::port::in_words(&owner)
+                ));
+            }
+            self.adopt(managed, &listing);
+        }
+        let mut state = managed.state();
+        state.standing.begin(id.clone(), ask.wish()).map_err(|refusal| refusal.to_string())?;
+        if let Err(error) = self.workshop.store.save(slot, &state) {
+            state.standing.change = None;
+            return Err(format!("the slot's state cannot be kept: {error}"));
+        }
+        Ok(())
+    }
+
+    /// A slot that was never changed by us may run something that somebody else started.
+    fn adopt(&self, managed: &Managed, listing: &crate::pm2::launch::Listing) {
+        let mut state = managed.state();
+        if self.workshop.seen(listing, &managed.place, &state) == Seen::Other {
+            tracing::warn!(slot = %managed.place.slot, "the slot runs something that was not deployed here");
+            state.foreign_placeholder = false;
+        }
+    }
+
+    fn end_early(&self, managed: &Managed, job: &Known, message: String) {
+        let (id, by) = {
+            let record = job.record.borrow();
+            (record.id.clone(), record.requested_by.clone())
+        };
+        let end = End { id, failure: Some(message.clone()), put_back: None, discard: None };
+        {
+            let mut state = managed.state();
+            close(&mut state, &end, Vec::new());
+            if let Err(error) = self.workshop.store.save(&managed.place.slot, &state) {
+                tracing::error!(%error, "a slot's state cannot be saved");
+            }
+        }
+        self.teller.ended(managed, job.ask.action(), &by, &end, false);
+        job.record.send_modify(|record| finish(record, Some(message)));
+    }
+
+    /// Takes up what was cut off when the exporter, the daemon or the machine went down, and
+    /// removes what it left half-made. To be spawned at the start.
+    pub async fn resume(self: Arc<Self>) {
+        for index in 0..self.slots.len() {
+            let manager = Arc::clone(&self);
+            tokio::spawn(async move {
+                if let Some(managed) = manager.slots.get(index) {
+                    manager.resume_slot(managed).await;
+                }
+            });
+        }
+    }
+
+    async fn resume_slot(&self, managed: &Managed) {
+        let place = &managed.place;
+        let begun = {
+            let state = managed.state();
+            let open = state.deployments.iter().any(|known| !known.shown.status.is_final());
+            (state.standing.change.clone(), open)
+        };
+        let store = &self.workshop.store;
+        if begun.0.is_none() && !begun.1 {
+            if let Err(error) = store.sweep(&place.slot, &managed.state()) {
+                tracing::warn!(%error, slot = %place.slot, "half-made folders cannot be removed");
+            }
+            return;
+        }
+        let Ok(_lane) = Arc::clone(&managed.lane).acquire_owned().await else { return };
+        let _lock = match self.hold(managed).await {
+            Ok(lock) => lock,
+            Err(error) => {
+                tracing::error!(%error, slot = %place.slot, "a change that was cut off stays so");
+                return;
+            }
+        };
+        super::child::end_marked(&self.workshop.mark(place));
+        if let Some(change) = begun.0 {
+            self.resume_change(managed, &change).await;
+        }
+        let mut state = managed.state();
+        let changing = state.standing.change.as_ref().map(|change| change.id.clone());
+        let lost: Vec<CommandId> = state
+            .deployments
+            .iter()
+            .map(|known| &known.shown)
+            .filter(|shown| !shown.status.is_final() && Some(&shown.id) != changing.as_ref())
+            .map(|shown| shown.id.clone())
+            .collect();
+        for id in lost {
+            let failure = Some("the exporter ended before its turn came".to_owned());
+            let end = End { id, failure, put_back: None, discard: None };
+            close(&mut state, &end, Vec::new());
+        }
+        let kept = store.save(&place.slot, &state).and_then(|()| store.sweep(&place.slot, &state));
+        if let Err(error) = kept {
+            tracing::warn!(%error, slot = %place.slot, "half-made folders cannot be removed");
+        }
+    }
+
+    async fn resume_change(&self, managed: &Managed, change: &Change) {
+        let place = &managed.place;
+        let action = {
+            let state = managed.state();
+            match (state.deployed(&change.id), &change.puts_back) {
+                (Some(_), _) => Action::Deploy,
+                (None, true) => Action::Rollback,
+                (None, false) if change.from == change.to => Action::Restart,
+                (None, false) => Action::Stop,
+            }
+        };
+        // Before the switch nothing of PM2's was touched, so that it need not be asked.
+        let mut seen = Seen::Nothing;
+        while !change.phase.is_before_switch() {
+            match self.workshop.list().await {
+                Ok(listing) => {
+                    seen = self.workshop.seen(&listing, place, &managed.state());
+                    break;
+                }
+                Err(_) => tokio::select! {
+                    () = sleep(Duration::from_millis(500)) => {}
+                    () = self.shutdown.drain.cancelled() => return,
+                },
+            }
+        }
+        let end = {
+            let mut state = managed.state();
+            let end = state.standing.resume(&seen);
+            if let Some(end) = &end {
+                close(&mut state, end, Vec::new());
+            }
+            if let Err(error) = self.workshop.store.save(&place.slot, &state) {
+                tracing::error!(%error, "a slot's state cannot be saved");
+            }
+            end
+        };
+        let end = match end {
+            Some(end) => Some(end),
+            None => self.runner(managed, None, false, true).run().await,
+        };
+        if let Some(end) = end {
+            if let Some(id) = &end.discard
+                && let Err(error) = self.workshop.store.remove_release(&place.slot, id)
+            {
+                tracing::warn!(%error, "a half-made release cannot be removed");
+            }
+            self.teller.ended(managed, action, "someone, before the exporter's end", &end, true);
+        }
+    }
+}
+
+enum Taken {
+    Now(Arc<Known>),
+    Before(CommandRecord),
+}
+
+fn finish(record: &mut CommandRecord, failure: Option<String>) {
+    record.status = match failure {
+        None => CommandStatus::Succeeded,
+        Some(_) => CommandStatus::Failed,
+    };
+    record.error = failure;
+    record.finished_at = Some(Time::now());
+}
+
+fn queued(
+    slot: &SlotId,
+    id: &CommandId,
+    request: &DeployRequest,
+    repository: &Repository,
+    by: &str,
+) -> Deployed {
+    Deployed {
+        shown: Deployment {
+            id: id.clone(),
+            slot: slot.clone(),
+            status: DeploymentStatus::Queued,
+            repository: repository.to_string(),
+            branch: request.branch.clone(),
+            commit: request.commit.as_ref().map(|commit| commit.to_ascii_lowercase()),
+            subdir: request.subdir.clone(),
+            requested_by: by.to_owned(),
+            requested_at: Time::now(),
+            finished_at: None,
+            start: None,
+            env_names: request.env.keys().cloned().collect(),
+            error: None,
+            last_lines: Vec::new(),
+            current: false,
+            kept: false,
+        },
+        env: request.env.clone(),
+        start: None,
+        health_path: request.health_path.clone(),
+        imported: false,
+    }
+}
+
+fn shown(state: &super::store::SlotState, deployed: &Deployed) -> Deployment {
+    let id = &deployed.shown.id;
+    let current = super::plan::Occupant::Release(id.clone()) == state.standing.current;
+    let kept = state.standing.kept.contains(id);
+    Deployment { current, kept, ..deployed.shown.clone() }
+}
+
+/// The command that a deployment was.
+fn record_of(shown: &Deployment) -> CommandRecord {
+    CommandRecord {
+        id: shown.id.clone(),
+        target: Target::Slot(shown.slot.clone()),
+        action: Action::Deploy,
+        status: match shown.status {
+            DeploymentStatus::Queued => CommandStatus::Queued,
+            DeploymentStatus::Healthy => CommandStatus::Succeeded,
+            DeploymentStatus::Failed => CommandStatus::Failed,
+            _ => CommandStatus::Running,
+        },
+        requested_by: shown.requested_by.clone(),
+        requested_at: shown.requested_at,
+        finished_at: shown.finished_at,
+        error: shown.error.clone(),
+        reply: None,
+        outcomes: Vec::new(),
+        before: Vec::new(),
+        after: Vec::new(),
+    }
+}
+
+/// A new id: sorted by time, unlike every other.
+///
+/// # Errors
+/// There are no random numbers.
+pub fn new_id() -> Result<CommandId, String> {
+    let mut random = [0u8; 4];
+    getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
+    let time: String =
+        Time::now().to_string().chars().filter(char::is_ascii_alphanumeric).take(15).collect();
+    format!("{time}-{:08x}", u32::from_be_bytes(random))
+        .parse()
+        .map_err(|error: InvalidId| error.to_string())
+}
