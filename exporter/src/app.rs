@@ -104,10 +104,18 @@ impl App {
             state.as_ref().map(|state| state.path.as_path()),
         )
         .context("state_dir")?;
+        let commands = Commands::new(Arc::clone(&home), Arc::clone(&journal));
+        let slots = crate::slots::Manager::new(
+            crate::slots::workshop::Workshop::of_home(&config, &home),
+            crate::slots::tell::Teller::new(Arc::clone(&journal), revision.clone()),
+            commands.turn(),
+            shutdown.clone(),
+        );
+        tokio::spawn(Arc::clone(&slots).resume());
         let app = Arc::new(Self {
             access: Access::new(config.tokens.clone(), config.anonymous_read),
-            commands: Commands::new(Arc::clone(&home), Arc::clone(&journal)),
-            slots: Slots::new(&config.slots, revision.clone()),
+            commands,
+            slots: Slots::new(slots, revision.clone()),
             followers: Arc::new(Semaphore::new(crate::http::MAX_FOLLOWERS)),
             readings: Processes::default(),
             info: ExporterInfo {

@@ -11,7 +11,7 @@ use service::token::{Issuer, Token};
 use crate::access::Scope;
 use crate::app::App;
 use crate::config::{Config, SETTINGS};
-use crate::{http, placeholder};
+use crate::{http, placeholder, slots};
 
 fn command() -> Command {
     Command::new("pm2-exporter")
@@ -28,6 +28,7 @@ fn command() -> Command {
             Command::new("placeholder")
                 .about("Serve the page of a free slot; PORT, SLOT_NAME and ADMIN_URL come from the environment"),
         )
+        .subcommand(slots::cli::command())
         .subcommand(
             Command::new("token").about("Tokens").subcommand_required(true).subcommand(
                 Command::new("create")
@@ -60,6 +61,11 @@ pub fn run() -> Result<(), Failure> {
             let config = config(matches)?;
             service::log::init(config.log_format, config.log_level.clone());
             block_on(serve(config))
+        }
+        Some(("slots", matches)) => {
+            let config = config(slots::cli::inner(matches).unwrap_or(matches))?;
+            service::log::init(config.log_format, "off".parse().unwrap_or_default());
+            block_on(slots::cli::run(matches, config))
         }
         Some(("placeholder", _)) => block_on(placeholder::serve(|name| std::env::var(name).ok())),
         Some(("token", matches)) => match matches.subcommand() {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use exposition::compat::Compat;
 use service::config::{Form, Key, Mistakes, Reader, Settings};
 use service::log;
 use service::quantity;
@@ -34,7 +35,12 @@ pub const SETTINGS: Settings = Settings {
             "How old the metrics that applications report may be [default: 10s]",
         ),
         key("journal_size", Form::Text, "SIZE", "Memory for the journal [default: 2MiB]"),
-        key("compat", Form::Text, "NAME", "Serve another exporter's names [default: none]"),
+        key(
+            "compat",
+            Form::Text,
+            "NAME",
+            "Serve other names: pm2-metrics or pm2-prom-module [default: none]",
+        ),
         key(
             "anonymous_read",
             Form::Text,
@@ -72,6 +78,8 @@ pub struct Config {
     pub custom_metrics_max_age: Duration,
     /// Bytes of journal.
     pub journal_size: usize,
+    /// Whose metric names are served.
+    pub compat: Compat,
     /// Everybody may read.
     pub anonymous_read: bool,
     /// What is logged.
@@ -111,10 +119,7 @@ impl Config {
                     .ok_or_else(|| format!("{text:?} is out of range: 64KiB to 1GiB"))
             })
             .unwrap_or(2 << 20);
-        reader.parsed("compat", |text| match text {
-            "none" => Ok(()),
-            _ => Err(format!("{text:?} is not a name this version serves: none")),
-        });
+        let compat = reader.parsed("compat", str::parse).unwrap_or_default();
         let anonymous_read = reader.truth("anonymous_read", false);
         let log_level = reader.value("log_level").unwrap_or_default();
         let log_format = reader.value("log_format").unwrap_or_default();
@@ -133,6 +138,7 @@ impl Config {
             sample_interval,
             custom_metrics_max_age,
             journal_size,
+            compat,
             anonymous_read,
             log_level,
             log_format,

@@ -41,7 +41,7 @@ pub(crate) async fn run(app: Arc<App>) {
 }
 
 async fn try_ports(app: &App) {
-    app.slots.try_ports(|name| app.home.table(|table| table.is_placeholder(name)).is_some()).await;
+    app.slots.try_ports(&app.home.processes(|_| Default::default())).await;
 }
 
 fn sampled(process: Process) -> SampledProcess {

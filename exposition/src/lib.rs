@@ -4,6 +4,7 @@
 //! checked against it. [`states`] turns what exporters told into series: a view of what is
 //! known now, so that what is gone leaves no series behind.
 
+pub mod compat;
 pub mod families;
 mod format;
 mod states;

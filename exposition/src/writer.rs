@@ -78,6 +78,11 @@ impl Writer {
         self.named(family.name, kind, family.help, write);
     }
 
+    /// All samples of a gauge that is not in the list of families: for [`crate::compat`].
+    pub fn gauge(&mut self, name: &str, help: &str, write: impl FnOnce(&mut Samples<'_>)) {
+        self.named(name, "gauge", help, write);
+    }
+
     fn named(&mut self, name: &str, kind: &str, help: &str, write: impl FnOnce(&mut Samples<'_>)) {
         let start = self.out.len();
         let (title, kind) = match self.format {

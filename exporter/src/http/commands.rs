@@ -7,15 +7,15 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use service::problem::ProblemResponse;
-use wire::{AppName, CommandId, CommandRecord, CommandRequest, InvalidId, Target};
+use wire::{Action, AppName, CommandId, CommandRecord, CommandRequest, InvalidId, Target};
 
+use super::Reads;
 use super::error::not_taken;
 use super::query::Parameters;
-use super::{Controls, Reads};
 use crate::app::App;
 
 pub(super) async fn put(
-    Controls(by): Controls,
+    caller: super::slots::Caller,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     mut parameters: Parameters,
@@ -27,6 +27,12 @@ pub(super) async fn put(
         id.parse().map_err(|error: InvalidId| ProblemResponse::bad_request(error.to_string()))?;
     let request: CommandRequest = serde_json::from_slice(&body)
         .map_err(|error| ProblemResponse::bad_request(format!("body: {error}")))?;
+    if let Target::Slot(slot) = request.target.clone()
+        && Action::OF_SLOTS.contains(&request.action)
+    {
+        return super::slots::command(caller, &app, id, &slot, request, wait).await;
+    }
+    let by = caller.control()?;
     let name = target_app(&app, &request.target)?;
     app.home.confirm(app.config.custom_metrics_max_age).await;
     app.commands.put(id, request, name, by, wait).await.map(answer).map_err(not_taken)
@@ -42,7 +48,8 @@ pub(super) async fn show(
         ProblemResponse::not_found("unknown_command", format!("no command {shown:?} is known"))
     };
     let id: CommandId = id.parse().map_err(|_: InvalidId| unknown())?;
-    app.commands.get(&id).map(Json).ok_or_else(unknown)
+    let known = app.commands.get(&id).or_else(|| app.slots.manager().command(&id));
+    known.map(Json).ok_or_else(unknown)
 }
 
 /// The app that a target means.

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use exposition::compat::{self, Compat};
 use exposition::{Format, Labels, Source, Writer, write_states};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+
+use wire::Time;
 
 use super::Reads;
 use crate::app::App;
@@ -16,10 +19,19 @@ const WORTH_GZIP: usize = 1024;
 
 pub(super) async fn show(_: Reads, State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let format = Format::from_accept(text(&headers, header::ACCEPT));
-    let state = app.state().await;
     let mut writer = Writer::new(format);
-    let labels = Labels::default();
-    write_states(&mut writer, &[Source { labels: &labels, state: &state }]);
+    match app.config.compat {
+        Compat::None => {
+            let state = app.state().await;
+            let labels = Labels::default();
+            write_states(&mut writer, &[Source { labels: &labels, state: &state }]);
+        }
+        other => {
+            app.home.confirm(app.config.custom_metrics_max_age).await;
+            let processes = app.home.table(|table| table.peers());
+            compat::write(&mut writer, other, &processes, &app.host(), Time::now());
+        }
+    }
     let page = writer.finish();
     let mut response = if page.len() >= WORTH_GZIP && accepts_gzip(&headers) {
         match gzip(page.as_bytes()) {

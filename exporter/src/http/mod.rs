@@ -9,6 +9,7 @@ mod logs;
 mod metrics;
 mod processes;
 mod query;
+mod slots;
 mod state;
 
 use std::sync::Arc;
@@ -56,9 +57,15 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/processes", get(processes::list))
         .route("/api/processes/{name}", get(processes::show))
         .route("/api/processes/{name}/logs", get(logs::show))
-        .route("/api/processes/{name}/{action}", post(processes::act))
-        .route("/api/slots", get(state::slots))
-        .route("/api/slots/{slot}", get(state::slot))
+        .route("/api/processes/{name}/{action}", post(processes::act).get(slots::old_status))
+        .route("/api/restart/{slot}", post(slots::old_restart))
+        .route("/api/slots", get(slots::list))
+        .route("/api/slots/{slot}", get(slots::show))
+        .route("/api/slots/{slot}/{action}", post(slots::act))
+        .route("/api/slots/{slot}/env", put(slots::put_env))
+        .route("/api/slots/{slot}/deployments", get(slots::deployments))
+        .route("/api/slots/{slot}/deployments/{id}", get(slots::deployment))
+        .route("/api/slots/{slot}/deployments/{id}/log", get(slots::log))
         .route("/api/commands/{id}", put(commands::put).get(commands::show))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
@@ -94,19 +101,5 @@ impl FromRequestParts<Arc<App>> for Reads {
         app: &Arc<App>,
     ) -> Result<Self, ProblemResponse> {
         app.access.check(&parts.headers, Scope::Read).map(|_| Self)
-    }
-}
-
-/// Name of whoever asks, who may control.
-struct Controls(String);
-
-impl FromRequestParts<Arc<App>> for Controls {
-    type Rejection = ProblemResponse;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        app: &Arc<App>,
-    ) -> Result<Self, ProblemResponse> {
-        app.access.check(&parts.headers, Scope::Control).map(Self)
     }
 }

@@ -10,10 +10,10 @@ use wire::{
     Action, AppGroup, AppName, CommandId, CommandRequest, InvalidId, ProcessList, Status, Target,
 };
 
+use super::Reads;
 use super::commands::answer;
 use super::error::not_taken;
 use super::query::Parameters;
-use super::{Controls, Reads};
 use crate::app::App;
 
 pub(super) async fn list(_: Reads, State(app): State<Arc<App>>) -> Json<ProcessList> {
@@ -40,7 +40,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn act(
-    Controls(by): Controls,
+    caller: super::slots::Caller,
     State(app): State<Arc<App>>,
     Path((name, action)): Path<(String, String)>,
     mut parameters: Parameters,
@@ -56,6 +56,15 @@ pub(super) async fn act(
         let detail = format!("{action} is for slots: POST /api/slots/{{slot}}/{action}");
         return Err(ProblemResponse::not_found("unknown_action", detail));
     }
+    let is_slot = name.parse().is_ok_and(|slot| app.slots.place(&slot).is_some());
+    if is_slot
+        && matches!(action, Action::Stop | Action::Restart)
+        && !app.processes().iter().any(|process| process.instance.name.as_str() == name)
+    {
+        // The old admin panel names slots so.
+        return super::slots::old(caller, &app, &name, action).await;
+    }
+    let by = caller.control()?;
     let arguments = super::body::arguments(action, &body)?;
     let name = app_name(&name)?;
     let mut id = [0u8; 16];

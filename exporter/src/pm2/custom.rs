@@ -15,6 +15,8 @@ pub struct NodeMetrics {
     pub node: BTreeMap<String, f64>,
     /// The others, in their own units.
     pub custom: Vec<CustomMetric>,
+    /// All of them as reported: for other exporters' pages.
+    pub reported: Vec<CustomMetric>,
 }
 
 /// One metric as PM2 passes it on: `{"value":"7.23","unit":"MiB","type":"…"}`.
@@ -62,13 +64,14 @@ pub fn read(raw: BTreeMap<String, RawMetric>) -> NodeMetrics {
         let Some((value, unit_in_value)) = number(&raw.value) else { continue };
         let unit = raw.unit.as_str().unwrap_or_default();
         let unit = if unit.is_empty() { &unit_in_value } else { unit };
+        if metrics.reported.len() < MAX_CUSTOM {
+            let metric = CustomMetric { name: tidy(&name, 128), value, unit: tidy(unit, 32) };
+            metrics.reported.push(metric);
+        }
         if let Some((name, factor)) = raw.kind.as_str().and_then(|kind| known(kind, unit)) {
             // A timer that fires early makes the latency negative, which no duration is.
             metrics.node.insert(name.to_owned(), (value * factor).max(0.0));
         } else if metrics.custom.len() < MAX_CUSTOM {
-            let tidy = |text: &str, most| -> String {
-                text.chars().filter(|letter| !letter.is_control()).take(most).collect()
-            };
             let (name, unit) = (tidy(&name, 128), tidy(unit, 32));
             if !metrics.custom.iter().any(|other| other.name == name && other.unit == unit) {
                 metrics.custom.push(CustomMetric { name, value, unit });
@@ -76,6 +79,10 @@ pub fn read(raw: BTreeMap<String, RawMetric>) -> NodeMetrics {
         }
     }
     metrics
+}
+
+fn tidy(text: &str, most: usize) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(most).collect()
 }
 
 /// `5`, `"5"`, `"5.2ms"`, `"1 %"`: the number, and the unit that follows it.

@@ -46,8 +46,23 @@ pub struct Listed {
     pub is_placeholder: bool,
     /// Exit code of the last end.
     pub exit_code: Option<i32>,
+    /// What PM2 itself measured and keeps, for other exporters' pages.
+    pub kept: Kept,
     /// What Node.js and the application report.
     pub metrics: NodeMetrics,
+}
+
+/// Numbers that PM2 keeps of a process, in its own units.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kept {
+    /// CPU in percent of one core.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Delay before the last restart, in milliseconds.
+    pub prev_restart_delay: Option<f64>,
+    /// Instances that were asked for.
+    pub instances: u32,
 }
 
 /// Reads the reply of `getMonitorData`. An entry that makes no sense is left out and counted,
@@ -80,13 +95,26 @@ struct RawListed<'a> {
     pm_id: Lenient,
     #[serde(borrow)]
     name: Text<'a>,
+    #[serde(default)]
+    monit: Monit,
     #[serde(borrow)]
     pm2_env: RawEnv<'a>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Monit {
+    cpu: Lenient,
+    memory: Lenient,
+}
+
 impl RawListed<'_> {
     fn listed(self) -> Option<Listed> {
-        self.pm2_env.listed(&self.name.0, self.pm_id.whole()?, self.pid.whole())
+        let mut listed =
+            self.pm2_env.listed(&self.name.0, self.pm_id.whole()?, self.pid.whole())?;
+        listed.kept.cpu_percent = self.monit.cpu.number();
+        listed.kept.memory_bytes = self.monit.memory.number().map(|bytes| bytes as u64);
+        Some(listed)
     }
 }
 
@@ -123,6 +151,8 @@ struct RawEnv<'a> {
     #[serde(borrow)]
     args: FirstText<'a>,
     exit_code: Lenient,
+    instances: Lenient,
+    prev_restart_delay: Lenient,
     axm_monitor: BTreeMap<String, custom::RawMetric>,
 }
 
@@ -151,6 +181,11 @@ impl RawEnv<'_> {
             err_log: self.pm_err_log_path.0.as_ref().into(),
             is_placeholder: own && self.args.0.as_deref() == Some("placeholder"),
             exit_code: self.exit_code.millis().and_then(|code| i32::try_from(code).ok()),
+            kept: Kept {
+                instances: self.instances.whole().unwrap_or(1),
+                prev_restart_delay: self.prev_restart_delay.number(),
+                ..Kept::default()
+            },
             metrics: custom::read(self.axm_monitor),
         })
     }
@@ -452,6 +487,15 @@ enum Lenient {
 }
 
 impl Lenient {
+    fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+        .filter(|number| number.is_finite())
+    }
+
     fn millis(&self) -> Option<i64> {
         match self {
             Self::Number(number) if number.is_finite() => Some(*number as i64),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use exposition::compat::PeerProcess;
 use serde::{Deserialize, Serialize};
 use wire::{
     AppName, Event, EventKind, ExitInfo, Instance, Process, Readings, RestartCause, RestartCounts,
@@ -11,7 +12,7 @@ use wire::{
 };
 
 use super::custom::NodeMetrics;
-use super::model::{DaemonLine, Exception, Listed, ProcessEvent};
+use super::model::{DaemonLine, Exception, Kept, Listed, ProcessEvent};
 
 /// Apps whose counters are remembered after the last of their processes is gone.
 const MAX_LEDGERS: usize = 5_000;
@@ -253,6 +254,33 @@ impl Table {
             }
         }
         files
+    }
+
+    /// Every process as PM2 itself lists it, for other exporters' pages.
+    pub fn peers(&self) -> Vec<PeerProcess> {
+        self.rows
+            .values()
+            .map(|row| {
+                let listed = &row.listed;
+                PeerProcess {
+                    name: listed.name.to_string(),
+                    pm_id: listed.pm_id,
+                    instance: row.instance.instance_id,
+                    status: listed.status,
+                    has_pid: listed.pid.is_some() && listed.status.has_process(),
+                    cpu_percent: listed.kept.cpu_percent,
+                    memory_bytes: listed.kept.memory_bytes,
+                    started_at: listed.started_at,
+                    restarts: listed.restart_time,
+                    prev_restart_delay: listed.kept.prev_restart_delay,
+                    instances: listed.kept.instances,
+                    version: listed.version.to_string(),
+                    interpreter: listed.interpreter.to_string(),
+                    node_version: listed.node_version.to_string(),
+                    reported: listed.metrics.reported.clone(),
+                }
+            })
+            .collect()
     }
 
     /// Bytes of log seen on the bus.
@@ -515,6 +543,7 @@ impl Table {
                 Some(row) if row.touched > heard => {
                     // The bus told of it after the list was made: the bus is right.
                     row.listed.metrics = listed.metrics;
+                    row.listed.kept = listed.kept;
                     outcome.list_within = Some(Duration::from_secs(1));
                 }
                 Some(row) => {
@@ -647,7 +676,11 @@ fn deleted(row: &Row) -> Event {
 
 /// Whether anything but metrics differs.
 fn differ(a: &Listed, b: &Listed) -> bool {
-    let plain = |listed: &Listed| Listed { metrics: NodeMetrics::default(), ..listed.clone() };
+    let plain = |listed: &Listed| Listed {
+        metrics: NodeMetrics::default(),
+        kept: Kept::default(),
+        ..listed.clone()
+    };
     plain(a) != plain(b)
 }
 

@@ -105,6 +105,7 @@ fn listed(pm_id: u32, name: &str, started: i64, restart_time: u64) -> Listed {
         err_log: "".into(),
         is_placeholder: false,
         exit_code: None,
+        kept: Kept::default(),
         metrics: NodeMetrics::default(),
     }
 }

@@ -1,7 +1,7 @@
 //! `[slots]` of the configuration.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use service::config::Reader;
@@ -112,6 +112,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The folder of releases, logs and states: as configured, or beside what else the
+    /// exporter keeps, or in the user's home.
+    pub fn root(&self, state_dir: Option<&Path>, home: Option<String>) -> PathBuf {
+        let root = self.root.clone().or_else(|| state_dir.map(|folder| folder.join("slots")));
+        let root = root.unwrap_or_else(|| match home {
+            Some(home) => PathBuf::from(home).join(".local/state/pm2-exporter/slots"),
+            None => PathBuf::from("/var/lib/pm2-exporter/slots"),
+        });
+        std::path::absolute(&root).unwrap_or(root)
+    }
+
     /// Reads the table; the defaults where there is none.
     pub fn read(reader: &mut Reader) -> Self {
         reader.table("slots", |reader| Some(Self::table(reader))).unwrap_or_default()

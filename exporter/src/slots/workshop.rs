@@ -17,10 +17,11 @@ use super::port;
 use super::record::{RESTARTS_DEPLOYED, RESTARTS_PLACEHOLDER, Wanted};
 use super::start::{Start, on_path};
 use super::store::{SlotState, Store};
-use crate::pm2::CallError;
+use crate::config::Config;
 use crate::pm2::dump::{self, SaveError};
 use crate::pm2::launch::{self, Listing, Running};
 use crate::pm2::rpc::Rpc;
+use crate::pm2::{CallError, Home};
 
 /// Gives the connection to the daemon, where there is one.
 pub type Connection = Arc<dyn Fn() -> Result<Arc<Rpc>, CallError> + Send + Sync>;
@@ -80,6 +81,15 @@ impl Workshop {
         let node = on_path("node", &path).unwrap_or_else(|| PathBuf::from("node"));
         let exporter = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("pm2-exporter"));
         Self { settings, store: Store::new(root), home, connection, exporter, node, own }
+    }
+
+    /// For the daemon that `serve` watches.
+    pub fn of_home(config: &Config, home: &Arc<Home>) -> Self {
+        let own: OwnEnv = Arc::new(|name| std::env::var(name).ok());
+        let root = config.slots.root(config.state_dir.as_deref(), own("HOME"));
+        let (settings, path) = (Arc::new(config.slots.clone()), home.path().to_owned());
+        let home = Arc::clone(home);
+        Self::new(settings, root, path, Arc::new(move || home.rpc()), own)
     }
 
     /// The PATH that programs are found by.

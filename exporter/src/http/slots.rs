@@ -1,0 +1,450 @@
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use service::problem::ProblemResponse;
+use wire::{
+    Action, CommandId, CommandRecord, CommandRequest, CommandStatus, DeployRequest, Deployment,
+    DeploymentList, EnvRequest, InvalidId, Slot, SlotId, SlotList, SlotRequest, SlotType,
+};
+
+use super::Reads;
+use super::query::{Parameters, shown};
+use crate::access::Scope;
+use crate::app::App;
+use crate::slots::manager::{Ask, NotTaken, new_id};
+
+/// A log that is followed is looked at this often.
+const LOOK: Duration = Duration::from_millis(150);
+/// Bytes of a log that are sent at once.
+const PIECE: u64 = 64 * 1024;
+
+/// Whoever asks for a change of a slot: may control, or deploy, or both.
+pub(super) struct Caller {
+    control: Result<String, ProblemResponse>,
+    deploy: Result<String, ProblemResponse>,
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        app: &Arc<App>,
+    ) -> Result<Self, ProblemResponse> {
+        let check = |scope| app.access.check(&parts.headers, scope);
+        let caller = Self { control: check(Scope::Control), deploy: check(Scope::Deploy) };
+        match (&caller.control, &caller.deploy) {
+            (Err(error), Err(_)) => Err(error.clone()),
+            _ => Ok(caller),
+        }
+    }
+}
+
+impl Caller {
+    /// Name of who asks, if they may control processes.
+    pub(super) fn control(self) -> Result<String, ProblemResponse> {
+        self.control
+    }
+
+    fn may(self, action: Action) -> Result<String, ProblemResponse> {
+        match action {
+            Action::Deploy => self.deploy,
+            _ => self.control.or(self.deploy),
+        }
+    }
+}
+
+pub(super) async fn list(_: Reads, State(app): State<Arc<App>>) -> Json<SlotList> {
+    let processes = app.processes();
+    Json(SlotList { slots: app.slots(&processes) })
+}
+
+pub(super) async fn show(
+    _: Reads,
+    State(app): State<Arc<App>>,
+    Path(slot): Path<String>,
+) -> Result<Json<Slot>, ProblemResponse> {
+    find(&app, &slot).map(Json)
+}
+
+fn find(app: &App, slot: &str) -> Result<Slot, ProblemResponse> {
+    let slot = slot_id(slot)?;
+    let slots = app.slots(&app.processes());
+    let names: Vec<&str> = slots.iter().map(|slot| slot.slot.as_str()).collect();
+    let message = format!("there is no slot {slot:?}; there are: {}", names.join(", "));
+    slots
+        .into_iter()
+        .find(|known| known.slot == slot)
+        .ok_or_else(|| ProblemResponse::not_found("unknown_slot", message))
+}
+
+fn slot_id(text: &str) -> Result<SlotId, ProblemResponse> {
+    text.parse()
+        .map_err(|error: InvalidId| ProblemResponse::not_found("unknown_slot", error.to_string()))
+}
+
+/// `POST /api/slots/{slot}/{deploy|stop|restart|rollback}`
+pub(super) async fn act(
+    caller: Caller,
+    State(app): State<Arc<App>>,
+    Path((slot, action)): Path<(String, String)>,
+    mut parameters: Parameters,
+    body: Bytes,
+) -> Result<Response, ProblemResponse> {
+    let wait = parameters.wait()?;
+    parameters.end("wait")?;
+    let action: Action =
+        action.parse().ok().filter(|action| Action::OF_SLOTS.contains(action)).ok_or_else(
+            || {
+                let message = format!(
+                    "{:?} is not an action of slots: deploy, stop, restart or rollback",
+                    shown(&action)
+                );
+                ProblemResponse::not_found("unknown_action", message)
+            },
+        )?;
+    let by = caller.may(action)?;
+    let slot = slot_id(&slot)?;
+    let id = new_id().map_err(internal)?;
+    let ask = match action {
+        Action::Deploy => Ask::Deploy(Box::new(deploy_body(&body)?)),
+        _ => Ask::Other(action, parse(&body, "{}")?),
+    };
+    let default = if action == Action::Deploy { Duration::ZERO } else { Duration::from_secs(30) };
+    let manager = app.slots.manager();
+    let record =
+        manager.put(&slot, id, ask, by, wait.unwrap_or(default)).await.map_err(not_taken)?;
+    if action != Action::Deploy {
+        return Ok(super::commands::answer(record));
+    }
+    let deployment = manager.deployment(&slot, &record.id).map_err(not_taken)?;
+    Ok(answer(deployment))
+}
+
+/// 200 when it has ended, 202 while it has not.
+fn answer(deployment: Deployment) -> Response {
+    if deployment.status.is_final() {
+        return Json(deployment).into_response();
+    }
+    let path = format!("/api/slots/{}/deployments/{}", deployment.slot, deployment.id);
+    let mut response = (StatusCode::ACCEPTED, Json(deployment)).into_response();
+    if let Ok(location) = HeaderValue::from_str(&path) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// Reads a deployment's body. What is wrong is told without what was sent: it holds secrets.
+fn deploy_body(body: &[u8]) -> Result<DeployRequest, ProblemResponse> {
+    parse(body, "{\"repository\":\"https://…\"}")
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, ProblemResponse> {
+    let text = body.trim_ascii();
+    let text = if text.is_empty() { b"{}" } else { text };
+    serde_json::from_slice(text).map_err(|error| {
+        // serde quotes a value that is of another type.
+        let what = match error.classify() {
+            serde_json::error::Category::Data => {
+                let message = error.to_string();
+                let safe =
+                    message.starts_with("unknown field") || message.starts_with("missing field");
+                if safe { message } else { "a field is of another type than expected".to_owned() }
+            }
+            _ => "is not JSON".to_owned(),
+        };
+        let (line, column) = (error.line(), error.column());
+        let detail = format!("body: {what} (line {line}, column {column}); expected is {example}");
+        ProblemResponse::bad_request(detail)
+    })
+}
+
+/// `PUT /api/slots/{slot}/env`
+pub(super) async fn put_env(
+    caller: Caller,
+    State(app): State<Arc<App>>,
+    Path(slot): Path<String>,
+    mut parameters: Parameters,
+    body: Bytes,
+) -> Result<Response, ProblemResponse> {
+    let wait = parameters.wait()?.unwrap_or(Duration::from_secs(30));
+    let restart = parameters.truth("restart")?.unwrap_or(true);
+    parameters.end("wait, restart")?;
+    let by = caller.may(Action::Deploy)?;
+    let slot = slot_id(&slot)?;
+    let request: EnvRequest = parse(&body, "{\"env\":{\"NAME\":\"value\",\"OLD\":null}}")?;
+    let manager = app.slots.manager();
+    let names = manager.set_env(&slot, request).map_err(not_taken)?;
+    if !restart {
+        return Ok(Json(json!({"slot": slot, "env_names": names})).into_response());
+    }
+    let id = new_id().map_err(internal)?;
+    let ask = Ask::Other(Action::Restart, SlotRequest::default());
+    let record = manager.put(&slot, id, ask, by, wait).await.map_err(not_taken)?;
+    Ok(super::commands::answer(record))
+}
+
+/// `PUT /api/commands/{id}` of a slot.
+pub(super) async fn command(
+    caller: Caller,
+    app: &Arc<App>,
+    id: CommandId,
+    slot: &SlotId,
+    request: CommandRequest,
+    wait: Duration,
+) -> Result<Response, ProblemResponse> {
+    let by = caller.may(request.action)?;
+    if app.commands.get(&id).is_some() {
+        return Err(not_taken(NotTaken::Reused(id)));
+    }
+    let wrong = |message: String| ProblemResponse::bad_request(message);
+    let mut other = SlotRequest::default();
+    for (name, value) in &request.arguments {
+        match (name.as_str(), value.as_str()) {
+            ("reclaim", "true") => other.reclaim = true,
+            ("reclaim", "false") => {}
+            ("deployment", id) if request.action == Action::Rollback => {
+                let id = id.parse().map_err(|error: InvalidId| wrong(error.to_string()))?;
+                other.deployment = Some(id);
+            }
+            _ => {
+                let name = shown(name);
+                return Err(wrong(format!(
+                    "arguments: {name:?} is not an argument of {} (reclaim: true or false; \
+                     deployment, for rollback; a deployment stands in \"deploy\")",
+                    request.action
+                )));
+            }
+        }
+    }
+    let ask = match (request.action, request.deploy) {
+        (Action::Deploy, Some(mut deploy)) => {
+            deploy.reclaim |= other.reclaim;
+            Ask::Deploy(deploy)
+        }
+        (Action::Deploy, None) => {
+            return Err(wrong("deploy: is missing; expected is {\"repository\":\"…\"}".to_owned()));
+        }
+        (_, Some(_)) => {
+            return Err(wrong(format!("deploy: {} takes none", request.action)));
+        }
+        (action, None) => Ask::Other(action, other),
+    };
+    let record = app.slots.manager().put(slot, id, ask, by, wait).await.map_err(not_taken)?;
+    Ok(super::commands::answer(record))
+}
+
+pub(super) async fn deployments(
+    _: Reads,
+    State(app): State<Arc<App>>,
+    Path(slot): Path<String>,
+) -> Result<Json<DeploymentList>, ProblemResponse> {
+    let slot = slot_id(&slot)?;
+    let deployments = app.slots.manager().deployments(&slot).map_err(not_taken)?;
+    Ok(Json(DeploymentList { deployments }))
+}
+
+pub(super) async fn deployment(
+    _: Reads,
+    State(app): State<Arc<App>>,
+    Path((slot, id)): Path<(String, String)>,
+) -> Result<Json<Deployment>, ProblemResponse> {
+    let slot = slot_id(&slot)?;
+    app.slots.manager().deployment(&slot, &id).map(Json).map_err(not_taken)
+}
+
+/// `GET /api/slots/{slot}/deployments/{id}/log?follow=`
+pub(super) async fn log(
+    _: Reads,
+    State(app): State<Arc<App>>,
+    Path((slot, id)): Path<(String, String)>,
+    mut parameters: Parameters,
+) -> Result<Response, ProblemResponse> {
+    let follow = parameters.truth("follow")?.unwrap_or(false);
+    parameters.end("follow")?;
+    let slot = slot_id(&slot)?;
+    let manager = app.slots.manager();
+    let deployment = manager.deployment(&slot, &id).map_err(not_taken)?;
+    let path = manager.workshop.store.log(&slot, &deployment.id);
+    let place = if follow {
+        let place = Arc::clone(&app.followers).try_acquire_owned().map_err(|_| {
+            let message = "too many follow logs already";
+            ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+        })?;
+        Some(place)
+    } else {
+        None
+    };
+    let reader = Reader { app: Arc::clone(&app), slot, id, path, at: 0, follow, _place: place };
+    let body = Body::from_stream(stream::unfold(reader, Reader::next));
+    let mut response = body.into_response();
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// Sends a log as it grows.
+struct Reader {
+    app: Arc<App>,
+    slot: SlotId,
+    id: String,
+    path: PathBuf,
+    at: u64,
+    follow: bool,
+    _place: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Reader {
+    async fn next(mut self) -> Option<(Result<Bytes, std::io::Error>, Self)> {
+        loop {
+            // Before the file is read: what is written after it ended is not missed.
+            let over = self
+                .app
+                .slots
+                .manager()
+                .deployment(&self.slot, &self.id)
+                .map_or(true, |deployment| deployment.status.is_final());
+            match self.read() {
+                Ok(piece) if !piece.is_empty() => {
+                    self.at += piece.len() as u64;
+                    return Some((Ok(Bytes::from(piece)), self));
+                }
+                Ok(_) if self.follow && !over => {
+                    tokio::select! {
+                        () = tokio::time::sleep(LOOK) => {}
+                        () = self.app.shutdown.drain.cancelled() => return None,
+                    }
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn read(&self) -> std::io::Result<Vec<u8>> {
+        let mut file = match std::fs::File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut piece = Vec::new();
+        file.take(PIECE).read_to_end(&mut piece)?;
+        Ok(piece)
+    }
+}
+
+/// `POST /api/restart/{slot}`, as the old admin panel asks.
+pub(super) async fn old_restart(
+    caller: Caller,
+    State(app): State<Arc<App>>,
+    Path(slot): Path<String>,
+) -> Result<Response, ProblemResponse> {
+    old(caller, &app, &slot, Action::Restart).await
+}
+
+/// An action of the old admin panel on a bare slot id.
+pub(super) async fn old(
+    caller: Caller,
+    app: &Arc<App>,
+    slot: &str,
+    action: Action,
+) -> Result<Response, ProblemResponse> {
+    let by = caller.may(action)?;
+    let slot = slot_id(slot)?;
+    let id = new_id().map_err(internal)?;
+    let ask = Ask::Other(action, SlotRequest::default());
+    let wait = Duration::from_secs(60);
+    let record = app.slots.manager().put(&slot, id, ask, by, wait).await.map_err(not_taken)?;
+    let done = if action == Action::Stop {
+        "stopped and restored to placeholder"
+    } else {
+        "restarted successfully"
+    };
+    let (status, body) = match old_outcome(&record) {
+        Ok(true) => (
+            StatusCode::OK,
+            json!({"success": true, "message": format!("Slot {slot} {done}"), "command": record.id}),
+        ),
+        Ok(false) => (
+            StatusCode::ACCEPTED,
+            json!({"success": true, "message": format!("Slot {slot}: under way"), "command": record.id}),
+        ),
+        Err(reason) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            json!({"success": false, "error": format!("Failed to {action} slot {slot}"), "details": reason}),
+        ),
+    };
+    Ok((status, Json(body)).into_response())
+}
+
+fn old_outcome(record: &CommandRecord) -> Result<bool, String> {
+    match record.status {
+        CommandStatus::Succeeded => Ok(true),
+        CommandStatus::Queued | CommandStatus::Running => Ok(false),
+        _ => Err(record.error.clone().unwrap_or_default()),
+    }
+}
+
+/// `GET /api/processes/{slot}/status`, as the old admin panel asks.
+pub(super) async fn old_status(
+    _: Reads,
+    State(app): State<Arc<App>>,
+    Path((slot, word)): Path<(String, String)>,
+) -> Result<Response, ProblemResponse> {
+    if word != "status" {
+        return Err(ProblemResponse::not_found("unknown_path", "there is nothing here to read"));
+    }
+    let slot = find(&app, &slot)?;
+    let processes = app.processes();
+    let process = processes.iter().find(|process| process.instance.name == slot.process);
+    let more = slot.more.clone().unwrap_or_default();
+    let body = json!({
+        "pm2": process.map(|process| json!({
+            "name": process.instance.name,
+            "status": process.status,
+            "cpu": process.readings.cpu_seconds,
+            "memory": process.readings.memory_bytes,
+            "uptime": process.started_at.map(|time| time.as_millis()),
+            "restarts": process.restarts.total(),
+            "pid": process.pid,
+        })),
+        "slot": {
+            "repository": slot.repository,
+            "branch": slot.branch,
+            "status": if slot.kind == SlotType::Deployed { "deployed" } else { "empty" },
+            "lastDeployment": slot.deployed_at,
+            "port": slot.port,
+        },
+        "type": slot.kind,
+        "url": more.url,
+    });
+    Ok(Json(body).into_response())
+}
+
+fn internal(message: String) -> ProblemResponse {
+    ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+}
+
+fn not_taken(error: NotTaken) -> ProblemResponse {
+    let (status, kind) = match &error {
+        NotTaken::UnknownSlot(..) => (StatusCode::NOT_FOUND, "unknown_slot"),
+        NotTaken::UnknownDeployment(..) => (StatusCode::NOT_FOUND, "unknown_deployment"),
+        NotTaken::Wrong(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+        NotTaken::Reused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "id_reused"),
+        NotTaken::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        NotTaken::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+        NotTaken::Storage(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage"),
+    };
+    ProblemResponse::new(status, kind, error.to_string())
+}

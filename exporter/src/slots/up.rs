@@ -1,0 +1,540 @@
+//! `pm2-exporter slots up|status|down`: a workspace brought to its state, whatever it was.
+//! The only place that may start a PM2 daemon.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use service::shutdown::Shutdown;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::env::{self, Env};
+use super::place::SlotPlace;
+use super::plan::{Occupant, Seen};
+use super::port;
+use super::probe::Probe;
+use super::record::{RESTARTS_PLACEHOLDER, Wanted};
+use super::start::{Start, on_path};
+use super::workshop::{OwnEnv, Stuck, Workshop};
+use crate::config::Config;
+use crate::pm2::launch::{self, Listing, Running};
+use crate::pm2::rpc::Rpc;
+
+/// PM2's name of the workspace's own server.
+pub const ADMIN: &str = "admin-server";
+
+/// How long the daemon may take to answer first.
+const DAEMON: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// A workspace: the daemon, the admin server and the slots.
+pub struct Workspace {
+    /// What changes slots.
+    pub workshop: Workshop,
+    listen: std::net::SocketAddr,
+}
+
+/// A line of what was found, and of what was done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// PM2's name.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+    /// What it runs.
+    pub runs: String,
+    /// PM2's word.
+    pub status: String,
+    /// What was done, or what is wrong.
+    pub note: String,
+    /// It is as it should be.
+    pub well: bool,
+}
+
+impl Workspace {
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
+        let own: OwnEnv = Arc::new(|name| std::env::var(name).ok());
+        let root = config.slots.root(config.state_dir.as_deref(), own("HOME"));
+        let home = config.pm2_home.clone();
+        let gone = || Err(crate::pm2::CallError::Closed("not connected yet".to_owned()));
+        let settings = Arc::new(config.slots.clone());
+        let workshop = Workshop::new(settings, root, home, Arc::new(gone), own);
+        Self { workshop, listen: config.listen }
+    }
+
+    /// Connects to the daemon that runs; none when none does.
+    async fn connect(&mut self) -> anyhow::Result<bool> {
+        let path = self.workshop.home.join("rpc.sock");
+        let rpc = match Rpc::connect(&path, CONNECT).await {
+            Ok(rpc) => Arc::new(rpc),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                bail!("not permitted to use {}: run as the user of that PM2", path.display())
+            }
+            Err(_) => return Ok(false),
+        };
+        // A daemon that hangs accepts connections: starting another beside it helps nobody.
+        rpc.call("ping", &serde_json::json!({}), Duration::from_secs(10))
+            .await
+            .context("the PM2 daemon accepts connections and does not answer")?;
+        self.workshop.connection = Arc::new(move || Ok(Arc::clone(&rpc)));
+        Ok(true)
+    }
+
+    /// Brings the workspace up; what is right is left alone.
+    ///
+    /// # Errors
+    /// There is no daemon and none can be started, or the folders cannot be made.
+    pub async fn up(mut self, reclaim: bool) -> anyhow::Result<Vec<Line>> {
+        for place in &self.workshop.settings.places {
+            let root = self.workshop.store.root().display().to_string();
+            self.workshop.store.prepare(&place.slot).with_context(|| format!("slots.root: {root}"))?;
+        }
+        if !self.connect().await? {
+            self.start_daemon().await?;
+        }
+        let mut lines = Vec::new();
+        if let Some(wanted) = self.admin() {
+            lines.push(self.bring_admin(&wanted, reclaim).await?);
+        }
+        for place in self.workshop.settings.places.clone() {
+            lines.push(self.bring(&place, reclaim).await?);
+        }
+        self.write_ecosystem()?;
+        let listing = self.workshop.list().await?;
+        if let Err(error) = self.workshop.save_listing(&listing, &[]) {
+            let note = error.to_string();
+            let (name, status) = ("dump.pm2".to_owned(), "-".to_owned());
+            lines.push(Line { name, port: 0, runs: "-".to_owned(), status, note, well: false });
+        }
+        Ok(lines)
+    }
+
+    /// Starts a daemon by the `pm2` command, and what it ran before it went down.
+    async fn start_daemon(&mut self) -> anyhow::Result<()> {
+        let home = &self.workshop.home;
+        let cli = match &self.workshop.settings.pm2 {
+            Some(path) => path.clone(),
+            None => on_path("pm2", &self.workshop.path()).context(
+                "no PM2 daemon runs, and there is no pm2 on the PATH to start one; \
+                 name it as [slots] pm2",
+            )?,
+        };
+        let restores = home.join("dump.pm2").exists();
+        let word = if restores { "resurrect" } else { "ping" };
+        let mut env: Env = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), (self.workshop.own)(name)?)))
+            .collect();
+        env.insert("PM2_HOME".to_owned(), home.display().to_string());
+        env.insert("PM2_DISCRETE_MODE".to_owned(), "true".to_owned());
+        // The daemon keeps what it was started with, so that whoever marks its processes (a
+        // test) finds them.
+        if let Some(mark) = (self.workshop.own)("PM2_FLEET_E2E") {
+            env.insert("PM2_FLEET_E2E".to_owned(), mark);
+        }
+        let mut command = Command::new(&self.workshop.node);
+        if is_executable_alone(&cli) {
+            command = Command::new(&cli);
+        } else {
+            command.arg(&cli);
+        }
+        let output = command
+            .arg(word)
+            .env_clear()
+            .envs(&env)
+            .current_dir("/")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} cannot be run", cli.display()))?
+            .wait();
+        let status = timeout(DAEMON * 2, output)
+            .await
+            .with_context(|| format!("'pm2 {word}' takes over {:?}", DAEMON * 2))??;
+        let until = Instant::now() + DAEMON;
+        while !self.connect().await? {
+            if Instant::now() >= until {
+                bail!("'pm2 {word}' ended with {status}, and no daemon answers in {}", self.workshop.home.display());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// What is to run as admin server; nothing where it is turned off.
+    pub fn admin(&self) -> Option<Wanted> {
+        let settings = &self.workshop.settings;
+        let admin = &settings.admin;
+        if !admin.enabled {
+            return None;
+        }
+        let path = self.workshop.path();
+        let cwd = admin.cwd.clone().unwrap_or_else(|| self.workshop.store.root().to_owned());
+        let mut env: Env = ["PATH", "HOME", "LANG", "TZ"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(settings.inherit.iter().cloned())
+            .filter_map(|name| Some((name.clone(), (self.workshop.own)(&name)?)))
+            .collect();
+        env.extend(settings.env.iter().cloned());
+        env.insert("PORT".to_owned(), admin.port.to_string());
+        let start = match &admin.command {
+            Some(words) => command(words, &cwd, &path),
+            None => {
+                let beside = self.workshop.exporter.with_file_name("pm2-poller");
+                let script = if beside.is_file() {
+                    beside
+                } else {
+                    on_path("pm2-poller", &path).unwrap_or(beside)
+                };
+                env.insert("PM2_POLLER_LISTEN".to_owned(), format!("127.0.0.1:{}", admin.port));
+                env.insert(
+                    "PM2_POLLER_SERVERS".to_owned(),
+                    format!("[{{id = \"local\", url = \"http://{}\"}}]", self.listen),
+                );
+                Start { script, node: None, args: vec!["serve".to_owned()], env: Env::new(), cwd }
+            }
+        };
+        let name = ADMIN.to_owned();
+        Some(Wanted { name, start, env, max_restarts: RESTARTS_PLACEHOLDER })
+    }
+
+    async fn bring_admin(&self, wanted: &Wanted, reclaim: bool) -> anyhow::Result<Line> {
+        let port = self.workshop.settings.admin.port;
+        let listing = self.workshop.list().await?;
+        let runs = wanted.start.shown();
+        let found: Vec<&Running> = listing.named(ADMIN).collect();
+        if let [one] = found[..]
+            && one.status == "online"
+        {
+            let (name, status) = (ADMIN.to_owned(), one.status.clone());
+            return Ok(Line { name, port, runs, status, note: String::new(), well: true });
+        }
+        let note = if !wanted.start.script.is_file() {
+            Err(format!("{} is not there; see [slots.admin]", wanted.start.script.display()))
+        } else {
+            // A place of its own, so that the same exchange serves it.
+            let slot = "admin-server".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+            let place = SlotPlace { slot, port };
+            self.exchange_named(&place, wanted, &found, reclaim).await
+        };
+        self.line(ADMIN, port, runs, note).await
+    }
+
+    async fn exchange_named(
+        &self,
+        place: &SlotPlace,
+        wanted: &Wanted,
+        found: &[&Running],
+        reclaim: bool,
+    ) -> Result<String, String> {
+        let rpc = (self.workshop.connection)().map_err(|error| error.to_string())?;
+        for running in found {
+            launch::delete(&rpc, running.pm_id).await.map_err(|error| error.to_string())?;
+        }
+        let owner = port::owners(&[(place.port, None)]).remove(&place.port);
+        if let Some(owner) = owner {
+            if !reclaim {
+                return Err(format!("port {} is held by {}", place.port, port::in_words(&owner)));
+            }
+            port::end(owner.pid, Duration::from_secs(5)).await?;
+        }
+        let workshop = &self.workshop;
+        let record =
+            wanted.record(&workshop.settings, &workshop.store, &workshop.home, &workshop.node);
+        launch::start(&rpc, &record).await.map_err(|error| error.to_string())?;
+        Ok(if found.is_empty() { "started" } else { "started anew" }.to_owned())
+    }
+
+    /// Brings one slot to what it is to run.
+    async fn bring(&self, place: &SlotPlace, reclaim: bool) -> anyhow::Result<Line> {
+        let workshop = &self.workshop;
+        let name = format!("slot-{}", place.slot);
+        let state = workshop.store.load(&place.slot)?;
+        let shown = |occupant: &Occupant| match occupant {
+            Occupant::Placeholder => "placeholder".to_owned(),
+            Occupant::Release(id) => state.deployed(id).map_or_else(
+                || format!("deployment {id}"),
+                |deployed| format!("{} ({id})", deployed.shown.repository),
+            ),
+        };
+        let Some(_lock) = workshop.store.lock(&place.slot)? else {
+            let note = Err("is being changed by pm2-exporter serve; left alone".to_owned());
+            return self.line(&name, place.port, shown(&state.standing.current), note).await;
+        };
+        let listing = workshop.list().await?;
+        let found: Vec<&Running> = listing.named(&name).collect();
+        let seen = workshop.seen(&listing, place, &state);
+        let is_online = found.iter().all(|running| running.status == "online");
+        if state.standing.change.is_some() {
+            let note = Err("a change was cut off; pm2-exporter serve will bring it to its end".to_owned());
+            if seen != Seen::Nothing {
+                return self.line(&name, place.port, shown(&state.standing.current), note).await;
+            }
+        }
+        let wanted_now = match &seen {
+            Seen::Occupant(occupant) => *occupant == state.standing.current,
+            // Somebody runs something here by hand: that is theirs.
+            Seen::Other => found.len() == 1,
+            Seen::Nothing => false,
+        };
+        if wanted_now && is_online {
+            let runs = match &seen {
+                Seen::Occupant(occupant) => shown(occupant),
+                _ => "something that was not deployed here".to_owned(),
+            };
+            return self.line(&name, place.port, runs, Ok(String::new())).await;
+        }
+        let mut occupant = state.standing.current.clone();
+        if seen == Seen::Other && found.len() == 1 {
+            // Only stopped: started as it was, for nobody knows how else.
+            let rpc = (workshop.connection)()?;
+            let id = serde_json::json!({"id": found.first().map(|one| one.pm_id)});
+            let note = rpc
+                .call("restartProcessId", &id, DAEMON)
+                .await
+                .map(|_| "started anew".to_owned())
+                .map_err(|error| error.to_string());
+            let runs = "something that was not deployed here".to_owned();
+            return self.line(&name, place.port, runs, note).await;
+        }
+        if let Some(owner) = workshop.foreign_owner(&listing, place)
+            && !reclaim
+        {
+            let note = Err(format!(
+                "port {} is held by {}; end it, or use --reclaim",
+                place.port,
+                port::in_words(&owner)
+            ));
+            return self.line(&name, place.port, shown(&occupant), note).await;
+        }
+        let mut note = if found.is_empty() { "started" } else { "started anew" }.to_owned();
+        let wanted = match workshop.wanted(place, &state, &occupant) {
+            Ok(wanted) => wanted,
+            Err(reason) => {
+                note = format!("{reason}; the placeholder was started");
+                occupant = Occupant::Placeholder;
+                workshop.wanted(place, &state, &occupant).map_err(anyhow::Error::msg)?
+            }
+        };
+        let done = workshop.exchange(place, &wanted, reclaim, false).await;
+        let note = match done {
+            Ok(()) => Ok(note),
+            Err(Stuck::Away(reason) | Stuck::Wrong(reason)) => Err(reason),
+        };
+        self.line(&name, place.port, shown(&occupant), note).await
+    }
+
+    /// Waits a moment until the port answers, and tells how it stands.
+    async fn line(
+        &self,
+        name: &str,
+        port: u16,
+        runs: String,
+        note: Result<String, String>,
+    ) -> anyhow::Result<Line> {
+        let started = note.as_ref().is_ok_and(|note| !note.is_empty());
+        if started {
+            let interval = Duration::from_millis(500);
+            let probe = Probe { port, path: None, attempts: 20, interval };
+            let never = Shutdown::default();
+            let _ = probe.until_well(&never, || std::future::ready(None)).await;
+        }
+        let listing = self.workshop.list().await?;
+        let (status, online) = status_of(&listing, name);
+        let serves = super::accepts(port).await;
+        let mut well = online && serves && note.is_ok();
+        let note = match note {
+            Ok(note) if !serves && online => {
+                well = false;
+                format!("{note} port {port} refuses connections").trim().to_owned()
+            }
+            Ok(note) | Err(note) => note,
+        };
+        Ok(Line { name: name.to_owned(), port, runs, status, note, well })
+    }
+
+    /// How everything stands; nothing is changed.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or a slot's state cannot be read.
+    pub async fn status(mut self) -> anyhow::Result<Vec<Line>> {
+        if !self.connect().await? {
+            bail!("no PM2 daemon runs in {}; 'slots up' starts one", self.workshop.home.display());
+        }
+        let listing = self.workshop.list().await?;
+        let mut lines = Vec::new();
+        if let Some(wanted) = self.admin() {
+            let port = self.workshop.settings.admin.port;
+            lines.push(self.line(ADMIN, port, wanted.start.shown(), Ok(String::new())).await?);
+        }
+        for place in self.workshop.settings.places.clone() {
+            let state = self.workshop.store.load(&place.slot)?;
+            let runs = match self.workshop.seen(&listing, &place, &state) {
+                Seen::Nothing => "-".to_owned(),
+                Seen::Other => "something that was not deployed here".to_owned(),
+                Seen::Occupant(Occupant::Placeholder) => "placeholder".to_owned(),
+                Seen::Occupant(Occupant::Release(id)) => state.deployed(&id).map_or_else(
+                    || format!("deployment {id}"),
+                    |deployed| format!("{} ({id})", deployed.shown.repository),
+                ),
+            };
+            let note = match self.workshop.foreign_owner(&listing, &place) {
+                Some(owner) => {
+                    Err(format!("port {} is held by {}", place.port, port::in_words(&owner)))
+                }
+                None => Ok(String::new()),
+            };
+            let name = format!("slot-{}", place.slot);
+            lines.push(self.line(&name, place.port, runs, note).await?);
+        }
+        Ok(lines)
+    }
+
+    /// Saves what runs, then stops the slots and the admin server; other applications and the
+    /// daemon stay.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    pub async fn down(mut self) -> anyhow::Result<Vec<Line>> {
+        if !self.connect().await? {
+            bail!("no PM2 daemon runs in {}", self.workshop.home.display());
+        }
+        let listing = self.workshop.list().await?;
+        // Before the stop: what is saved is what the next boot starts.
+        let saved = self.workshop.save_listing(&listing, &[]);
+        let rpc = (self.workshop.connection)()?;
+        let slots = self.workshop.settings.places.iter().map(|place| {
+            (format!("slot-{}", place.slot), place.port)
+        });
+        let admin = (ADMIN.to_owned(), self.workshop.settings.admin.port);
+        let mut lines = Vec::new();
+        for (name, port) in std::iter::once(admin).chain(slots) {
+            let mut note = String::new();
+            for running in listing.named(&name).filter(|running| running.status != "stopped") {
+                note = match launch::stop(&rpc, running.pm_id).await {
+                    Ok(()) => "stopped".to_owned(),
+                    Err(error) => error.to_string(),
+                };
+            }
+            let (status, _) = status_of(&self.workshop.list().await?, &name);
+            let well = matches!(status.as_str(), "stopped" | "-");
+            lines.push(Line { name, port, runs: "-".to_owned(), status, note, well });
+        }
+        saved?;
+        Ok(lines)
+    }
+
+    /// Writes what `pm2 start ecosystem.config.js` would make the same of. It holds
+    /// environments: only its owner may read it.
+    ///
+    /// # Errors
+    /// It cannot be written, or a slot's state cannot be read.
+    pub fn write_ecosystem(&self) -> anyhow::Result<PathBuf> {
+        let workshop = &self.workshop;
+        let mut apps = Vec::new();
+        let mut add = |wanted: &Wanted| {
+            apps.push(wanted.ecosystem(&workshop.settings, &workshop.store, &workshop.node));
+        };
+        if let Some(wanted) = self.admin() {
+            add(&wanted);
+        }
+        for place in &workshop.settings.places {
+            let state = workshop.store.load(&place.slot)?;
+            let wanted = workshop
+                .wanted(place, &state, &state.standing.current)
+                .or_else(|_| workshop.wanted(place, &state, &Occupant::Placeholder));
+            add(&wanted.map_err(anyhow::Error::msg)?);
+        }
+        let json = serde_json::to_string_pretty(&serde_json::json!({"apps": apps}))?;
+        let text = format!(
+            "// Written by 'pm2-exporter slots up': what it changes here is lost at the next one.\n\
+             module.exports = {json};\n"
+        );
+        let path = workshop.store.root().join("ecosystem.config.js");
+        super::store::write_whole(&path, text.as_bytes())
+            .with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+}
+
+fn status_of(listing: &Listing, name: &str) -> (String, bool) {
+    let found: Vec<&Running> = listing.named(name).collect();
+    match found[..] {
+        [] => ("-".to_owned(), false),
+        [one] => (one.status.clone(), one.status == "online"),
+        _ => (format!("{} processes", found.len()), false),
+    }
+}
+
+/// A program with its arguments; `node file …` is run by Node.js directly.
+fn command(words: &[String], cwd: &Path, path: &str) -> Start {
+    let (program, args) = words.split_first().map_or(("", &[][..]), |(word, rest)| (word.as_str(), rest));
+    if program == "node"
+        && let Some((file, args)) = args.split_first()
+    {
+        let (script, args) = (cwd.join(file), args.to_vec());
+        return Start { script, node: Some(Vec::new()), args, env: Env::new(), cwd: cwd.to_owned() };
+    }
+    let script = if program.contains('/') {
+        cwd.join(program)
+    } else {
+        on_path(program, path).unwrap_or_else(|| PathBuf::from(program))
+    };
+    Start { script, node: None, args: args.to_vec(), env: Env::new(), cwd: cwd.to_owned() }
+}
+
+/// Whether a file says itself what runs it; npm's `bin` links do.
+fn is_executable_alone(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
+}
+
+/// The lines as a table.
+pub fn table(lines: &[Line]) -> String {
+    let head = Line {
+        name: "NAME".to_owned(),
+        port: 0,
+        runs: "RUNS".to_owned(),
+        status: "STATUS".to_owned(),
+        note: "NOTE".to_owned(),
+        well: true,
+    };
+    let port = |line: &Line| match (line.port, line.name.as_str()) {
+        (_, "NAME") => "PORT".to_owned(),
+        (0, _) => "-".to_owned(),
+        (port, _) => port.to_string(),
+    };
+    let all: Vec<&Line> = std::iter::once(&head).chain(lines).collect();
+    let wide = |text: &dyn Fn(&Line) -> usize| all.iter().map(|line| text(line)).max().unwrap_or(0);
+    let (a, b, c) = (
+        wide(&|line| line.name.chars().count()),
+        wide(&|line| line.status.chars().count()),
+        wide(&|line| line.runs.chars().count()),
+    );
+    let mut out = String::new();
+    for line in all {
+        let row = format!(
+            "{:a$}  {:5}  {:b$}  {:c$}  {}",
+            line.name,
+            port(line),
+            line.status,
+            line.runs,
+            line.note
+        );
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// The slot's address for people.
+pub fn url(workshop: &Workshop, place: &SlotPlace) -> String {
+    env::url(&workshop.settings, place, &*workshop.own)
+}

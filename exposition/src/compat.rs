@@ -1,0 +1,379 @@
+//! Pages with the names, labels and units of two other exporters, so that dashboards made for
+//! them keep working. They conflict in the units of heap sizes: a page is one or the other.
+//! All families are gauges there, counters too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use wire::{CustomMetric, HostReadings, Status, Time};
+
+use crate::writer::{Labels, Samples, Writer};
+
+/// Whose names are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// Our own.
+    #[default]
+    None,
+    /// npm `pm2-metrics`.
+    Pm2Metrics,
+    /// `pm2-prom-module`.
+    PromModule,
+}
+
+impl fmt::Display for Compat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Pm2Metrics => "pm2-metrics",
+            Self::PromModule => "pm2-prom-module",
+        })
+    }
+}
+
+impl FromStr for Compat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "pm2-metrics" => Ok(Self::Pm2Metrics),
+            "pm2-prom-module" => Ok(Self::PromModule),
+            _ => Err(format!("{text:?} is not none, pm2-metrics or pm2-prom-module")),
+        }
+    }
+}
+
+/// A process as PM2 lists it, in PM2's own units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerProcess {
+    /// App name.
+    pub name: String,
+    /// PM2's number.
+    pub pm_id: u32,
+    /// Number within the app, `NODE_APP_INSTANCE`.
+    pub instance: u32,
+    /// PM2's view.
+    pub status: Status,
+    /// Whether there is an operating-system process.
+    pub has_pid: bool,
+    /// CPU in percent of one core.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Last start.
+    pub started_at: Option<Time>,
+    /// PM2's own restart counter.
+    pub restarts: u64,
+    /// PM2's delay before the last restart, milliseconds.
+    pub prev_restart_delay: Option<f64>,
+    /// Instances that PM2 was asked for.
+    pub instances: u32,
+    /// Version of the application.
+    pub version: String,
+    /// Interpreter as PM2 has it.
+    pub interpreter: String,
+    /// Version of Node.js.
+    pub node_version: String,
+    /// What it reports, in the units it reports.
+    pub reported: Vec<CustomMetric>,
+}
+
+/// The page that `compat` asks for; nothing for [`Compat::None`].
+pub fn write(
+    writer: &mut Writer,
+    compat: Compat,
+    processes: &[PeerProcess],
+    host: &HostReadings,
+    now: Time,
+) {
+    match compat {
+        Compat::None => {}
+        Compat::Pm2Metrics => pm2_metrics(writer, processes, now),
+        Compat::PromModule => prom_module(writer, processes, host, now),
+    }
+}
+
+/// A process that does not run has no uptime; PM2 keeps its last start.
+fn uptime(process: &PeerProcess, now: Time) -> f64 {
+    match process.started_at {
+        Some(start) if process.status.has_process() => {
+            (now.millis_since(start).max(0) as f64 / 1000.0).round()
+        }
+        _ => 0.0,
+    }
+}
+
+fn pm2_metrics(writer: &mut Writer, processes: &[PeerProcess], now: Time) {
+    let rows: Vec<(Labels, &PeerProcess)> = processes
+        .iter()
+        .map(|process| {
+            let version = if process.version.is_empty() { "N/A" } else { &process.version };
+            let labels = Labels::new([
+                ("id", &*process.pm_id.to_string()),
+                ("name", &process.name),
+                ("version", version),
+                ("instance", &process.instance.to_string()),
+                ("interpreter", &process.interpreter),
+                ("node_version", &process.node_version),
+            ]);
+            (labels, process)
+        })
+        .collect();
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&PeerProcess) -> Option<f64>| {
+        writer.gauge(name, help, |samples| {
+            for (labels, process) in &rows {
+                if let Some(value) = value(process) {
+                    samples.add(labels, value);
+                }
+            }
+        });
+    };
+    each("pm2_up", "Whether PM2 calls the process online.", &|process| {
+        Some(f64::from(u8::from(process.status == Status::Online)))
+    });
+    each("pm2_cpu", "CPU in percent of one core.", &|process| process.cpu_percent);
+    each("pm2_memory", "Resident memory in bytes.", &|process| {
+        process.memory_bytes.map(|bytes| bytes as f64)
+    });
+    each("pm2_uptime", "Seconds since the last start.", &|process| Some(uptime(process, now)));
+    each("pm2_instances", "Instances that PM2 was asked for.", &|process| {
+        Some(f64::from(process.instances.max(1)))
+    });
+    each("pm2_restarts", "PM2's own restart counter.", &|process| Some(process.restarts as f64));
+    each("pm2_prev_restart_delay", "Delay before the last restart.", &|process| {
+        process.prev_restart_delay
+    });
+    let own = ["up", "cpu", "memory", "uptime", "instances", "restarts", "prev_restart_delay"];
+    let mut names: BTreeMap<String, &str> = BTreeMap::new();
+    for metric in processes.iter().flat_map(|process| &process.reported) {
+        let name = tidy(&metric.name);
+        if !name.is_empty() && !own.contains(&name.as_str()) {
+            names.entry(name).or_insert(&metric.name);
+        }
+    }
+    for (name, help) in names {
+        each(&format!("pm2_{name}"), help, &|process| {
+            let found = process.reported.iter().find(|metric| tidy(&metric.name) == name)?;
+            Some(found.value)
+        });
+    }
+}
+
+/// Lower case, every run of other characters one `_`.
+fn tidy(name: &str) -> String {
+    let mut tidy = String::with_capacity(name.len());
+    for letter in name.chars() {
+        if letter.is_ascii_alphanumeric() {
+            tidy.push(letter.to_ascii_lowercase());
+        } else if !tidy.ends_with('_') {
+            tidy.push('_');
+        }
+    }
+    tidy
+}
+
+/// Status as this exporter numbers it.
+fn status_number(status: Status) -> f64 {
+    match status {
+        Status::Online => 1.0,
+        Status::Launching | Status::WaitingRestart | Status::OneLaunch => 2.0,
+        Status::Stopping | Status::Stopped => 3.0,
+        Status::Errored => 4.0,
+        Status::Unknown => 0.0,
+    }
+}
+
+fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadings, now: Time) {
+    let none = Labels::default();
+    let apps: BTreeSet<&str> = processes.iter().map(|process| process.name.as_str()).collect();
+    let total = host.memory_total_bytes.map(|bytes| bytes as f64);
+    let free = host.memory_available_bytes.map(|bytes| bytes as f64);
+    let cpus = host.cpus.map(f64::from);
+    let used = total.zip(free).map(|(total, free)| total - free);
+    for (name, help, value) in [
+        ("pm2_free_memory", "Memory that new programs could have, in bytes.", free),
+        ("pm2_cpu_count", "Cores.", cpus),
+        ("pm2_available_apps", "Apps that PM2 has.", Some(apps.len() as f64)),
+        ("pm2_container_total_memory", "Memory in bytes.", total),
+        ("pm2_container_free_memory", "Free memory in bytes.", free),
+        ("pm2_container_used_memory", "Used memory in bytes.", used),
+        ("pm2_container_cpu_count", "Cores.", cpus),
+    ] {
+        writer.gauge(name, help, |samples| {
+            if let Some(value) = value {
+                samples.add(&none, value);
+            }
+        });
+    }
+    let of = |app: &str| -> Vec<&PeerProcess> {
+        processes.iter().filter(|process| process.name == app).collect()
+    };
+    let running = |app: &str| -> Vec<&PeerProcess> {
+        of(app).into_iter().filter(|process| process.has_pid).collect()
+    };
+    let memory = |process: &&PeerProcess| process.memory_bytes.unwrap_or(0) as f64;
+    let cpu = |process: &&PeerProcess| process.cpu_percent.unwrap_or(0.0);
+    let average = |values: Vec<f64>| {
+        if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+    };
+    type OfApp<'a> = &'a dyn Fn(&str) -> f64;
+    let each_app: [(&str, &str, OfApp<'_>); 6] = [
+        ("pm2_app_instances", "Running instances.", &|app| running(app).len() as f64),
+        ("pm2_app_average_memory", "Mean resident memory of an instance, in bytes.", &|app| {
+            average(running(app).iter().map(memory).collect()).round()
+        }),
+        ("pm2_app_total_memory", "Resident memory of all instances, in bytes.", &|app| {
+            running(app).iter().map(memory).sum()
+        }),
+        ("pm2_app_average_cpu", "Mean CPU of an instance, in percent of one core.", &|app| {
+            average(running(app).iter().map(cpu).collect())
+        }),
+        ("pm2_app_uptime", "Seconds since the oldest instance was started.", &|app| {
+            running(app).into_iter().map(|process| uptime(process, now)).fold(0.0, f64::max)
+        }),
+        ("pm2_app_status", "0 unknown, 1 running, 2 pending, 3 stopped, 4 errored.", &|app| {
+            of(app).last().map_or(0.0, |process| status_number(process.status))
+        }),
+    ];
+    for (name, help, value) in each_app {
+        writer.gauge(name, help, |samples| {
+            for app in &apps {
+                samples.add(&Labels::new([("app", *app)]), value(app));
+            }
+        });
+    }
+    let instances: Vec<(Labels, &PeerProcess)> = processes
+        .iter()
+        .filter(|process| process.has_pid)
+        .map(|process| {
+            let id = process.pm_id.to_string();
+            (Labels::new([("app", process.name.as_str()), ("instance", &id)]), process)
+        })
+        .collect();
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&PeerProcess) -> Option<f64>| {
+        writer.gauge(name, help, |samples: &mut Samples<'_>| {
+            for (labels, process) in &instances {
+                if let Some(value) = value(process) {
+                    samples.add(labels, value);
+                }
+            }
+        });
+    };
+    each("pm2_app_pids_memory", "Resident memory in bytes.", &|process| Some(memory(&process)));
+    each("pm2_app_pids_cpu", "CPU in percent of one core.", &|process| Some(cpu(&process)));
+    each("pm2_app_pids_cpu_threshold", "CPU in percent of one core.", &|process| {
+        Some(cpu(&process))
+    });
+    each("pm2_app_restart_count", "PM2's own restart counter.", &|process| {
+        Some(process.restarts as f64)
+    });
+    for name in [
+        "Used Heap Size",
+        "Heap Usage",
+        "Heap Size",
+        "Event Loop Latency p95",
+        "Event Loop Latency",
+        "Active handles",
+        "Active requests",
+        "HTTP",
+        "HTTP P95 Latency",
+        "HTTP Mean Latency",
+    ] {
+        each(&format!("pm2_{}", tidy(name)), name, &|process| {
+            let found = process.reported.iter().find(|metric| metric.name == name)?;
+            // Sizes are in bytes here, and in MiB in the other.
+            Some(match found.unit.as_str() {
+                "MiB" => found.value * 1024.0 * 1024.0,
+                _ => found.value,
+            })
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Format;
+
+    fn process(name: &str, pm_id: u32, status: Status) -> PeerProcess {
+        let has_pid = status == Status::Online;
+        let metric = |name: &str, value, unit: &str| CustomMetric {
+            name: name.to_owned(),
+            value,
+            unit: unit.to_owned(),
+        };
+        PeerProcess {
+            name: name.to_owned(),
+            pm_id,
+            instance: 0,
+            status,
+            has_pid,
+            cpu_percent: Some(1.5),
+            memory_bytes: Some(if has_pid { 1000 } else { 0 }),
+            started_at: Some(Time::from_millis(10_000)),
+            restarts: 3,
+            prev_restart_delay: None,
+            instances: 1,
+            version: String::new(),
+            interpreter: "node".to_owned(),
+            node_version: "20.20.2".to_owned(),
+            reported: if has_pid {
+                vec![metric("Used Heap Size", 2.0, "MiB"), metric("Queue (jobs)", 7.0, "")]
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn samples(compat: Compat) -> Vec<String> {
+        let mut writer = Writer::new(Format::Text);
+        let all = [process("api", 0, Status::Online), process("gone", 1, Status::Stopped)];
+        let host = HostReadings { memory_total_bytes: Some(5), ..HostReadings::default() };
+        write(&mut writer, compat, &all, &host, Time::from_millis(25_000));
+        let page = writer.finish();
+        page.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn names_labels_and_units_of_pm2_metrics() {
+        let labels = r#"{id="0",name="api",version="N/A",instance="0",interpreter="node",node_version="20.20.2"}"#;
+        let samples = samples(Compat::Pm2Metrics);
+        for (name, value) in [
+            ("pm2_up", "1"),
+            ("pm2_cpu", "1.5"),
+            ("pm2_memory", "1000"),
+            ("pm2_uptime", "15"),
+            ("pm2_instances", "1"),
+            ("pm2_restarts", "3"),
+            ("pm2_used_heap_size", "2"),
+            ("pm2_queue_jobs_", "7"),
+        ] {
+            let line = format!("{name}{labels} {value}");
+            assert!(samples.contains(&line), "{line} in {samples:#?}");
+        }
+        assert!(
+            samples.iter().any(|line| line.starts_with("pm2_up{id=\"1\"") && line.ends_with(" 0"))
+        );
+    }
+
+    #[test]
+    fn names_labels_and_units_of_the_module() {
+        let samples = samples(Compat::PromModule);
+        for line in [
+            "pm2_available_apps 2",
+            "pm2_container_total_memory 5",
+            "pm2_app_instances{app=\"api\"} 1",
+            "pm2_app_instances{app=\"gone\"} 0",
+            "pm2_app_status{app=\"api\"} 1",
+            "pm2_app_status{app=\"gone\"} 3",
+            "pm2_app_uptime{app=\"gone\"} 0",
+            "pm2_app_pids_memory{app=\"api\",instance=\"0\"} 1000",
+            "pm2_app_restart_count{app=\"api\",instance=\"0\"} 3",
+            "pm2_used_heap_size{app=\"api\",instance=\"0\"} 2097152",
+        ] {
+            assert!(samples.iter().any(|sample| sample == line), "{line} in {samples:#?}");
+        }
+    }
+}
