@@ -90,6 +90,7 @@ pub fn slot(letter: &str, port: u16) -> Slot {
         commit: None,
         deployed_at: None,
         deployed_by: None,
+        more: None,
     }
 }
 
@@ -158,6 +159,7 @@ pub fn troubled() -> State {
         commit: Some("3f2a91c0d4e5f60718293a4b5c6d7e8f90a1b2c3".into()),
         deployed_at: Some(ago(7_500)),
         deployed_by: Some("anna".into()),
+        more: None,
         ..slot("a", 3001)
     };
     state.slots[3].serving = false;
@@ -289,6 +291,7 @@ pub fn commands() -> Vec<CommandRow> {
         requested_at: ago(seconds),
         finished_at: took.map(|millis| ago(seconds).plus_millis(millis)),
         error: None,
+        reply: None,
         outcomes: Vec::new(),
         before: Vec::new(),
         after: Vec::new(),

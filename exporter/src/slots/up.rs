@@ -126,35 +126,31 @@ impl Workspace {
         let word = if restores { "resurrect" } else { "ping" };
         let mut env: Env = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ"]
             .into_iter()
-            .filter_map(|name| Some((name.to_owned(), (self.workshop.own)(name)?)))
+            .map(str::to_owned)
+            .chain(self.workshop.settings.inherit.iter().cloned())
+            .filter_map(|name| Some((name.clone(), (self.workshop.own)(&name)?)))
             .collect();
         env.insert("PM2_HOME".to_owned(), home.display().to_string());
         env.insert("PM2_DISCRETE_MODE".to_owned(), "true".to_owned());
-        // The daemon keeps what it was started with, so that whoever marks its processes (a
-        // test) finds them.
-        if let Some(mark) = (self.workshop.own)("PM2_FLEET_E2E") {
-            env.insert("PM2_FLEET_E2E".to_owned(), mark);
-        }
         let mut command = Command::new(&self.workshop.node);
         if is_executable_alone(&cli) {
             command = Command::new(&cli);
         } else {
             command.arg(&cli);
         }
-        let output = command
+        let mut child = command
             .arg(word)
             .env_clear()
             .envs(&env)
             .current_dir("/")
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("{} cannot be run", cli.display()))?
-            .wait();
-        let status = timeout(DAEMON * 2, output)
+            .with_context(|| format!("{} cannot be run", cli.display()))?;
+        let status = timeout(DAEMON * 2, child.wait())
             .await
             .with_context(|| format!("'pm2 {word}' takes over {:?}", DAEMON * 2))??;
         let until = Instant::now() + DAEMON;

@@ -1,0 +1,2 @@
+// Ends with code 7 soon after every start.
+setTimeout(() => process.exit(7), 50);

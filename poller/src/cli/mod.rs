@@ -1,0 +1,99 @@
+//! The command line.
+
+mod check;
+mod serve;
+mod server;
+mod token;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+use service::{Exit, Failure};
+
+use crate::config::{Config, SETTINGS};
+use crate::store::{Store, StoreError};
+
+/// Everything that can be asked for.
+pub fn command() -> Command {
+    Command::new("pm2-poller")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(
+            Command::new("serve").about("Poll the servers, keep what they say, serve it"),
+        ))
+        .subcommand(server::command())
+        .subcommand(token::command())
+        .subcommand(with_settings(
+            Command::new("check").about("Say whether configuration and database are in order"),
+        ))
+}
+
+/// Every command knows every setting, so that the same line of flags fits all.
+fn with_settings(command: Command) -> Command {
+    command.args(SETTINGS.args())
+}
+
+/// Runs the program: its arguments, and its exit code.
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    service::exit("pm2-poller", run(&matches))
+}
+
+fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    // One thread: polling waits most of the time, and SQLite has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match matches.subcommand() {
+            Some(("serve", matches)) => serve::run(matches.clone()).await,
+            Some(("server", matches)) => server::run(matches).await,
+            Some(("token", matches)) => token::run(matches).await,
+            Some(("check", matches)) => check::run(matches).await,
+            _ => Err(Failure::new(Exit::Configuration, anyhow::anyhow!("nothing was asked for"))),
+        }
+    })
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn config(matches: &ArgMatches) -> Result<Config, Failure> {
+    Ok(Config::read(matches, env)?)
+}
+
+/// Something wrong with what was typed.
+fn usage(message: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Configuration, anyhow::anyhow!("{message}"))
+}
+
+fn storage(error: StoreError) -> Failure {
+    match error {
+        StoreError::Exists(message) => usage(message),
+        error => Failure::new(Exit::Storage, error),
+    }
+}
+
+async fn store(config: &Config) -> Result<Store, Failure> {
+    Store::open(&config.database).await.map_err(storage)
+}
+
+/// One line on stdout. A reader that went away is not an error.
+fn say(line: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Who sits at the command line, for the audit.
+fn operator() -> String {
+    for name in ["SUDO_USER", "USER", "LOGNAME"] {
+        if let Some(user) = env(name).filter(|user| !user.is_empty() && user.len() <= 64) {
+            return user;
+        }
+    }
+    "unknown".to_owned()
+}

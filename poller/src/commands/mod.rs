@@ -1,0 +1,362 @@
+//! Commands: put on record first, then sent, then closed with what became of them. Once on
+//! record a command runs on, whether or not who asked still waits.
+
+mod run;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use service::problem::ProblemResponse;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use wire::{Action, CommandId, CommandRecord, CommandStatus, ServerId, Target, Time};
+
+use crate::access::{Caller, Role};
+use crate::client::Client;
+use crate::fleet::Fleet;
+use crate::metrics::Metrics;
+use crate::store::{Inserted, NewCommand, Outcome, Store, StoredCommand};
+
+/// Commands under way at a time, of all servers and of one.
+const MOST: usize = 256;
+const MOST_OF_SERVER: usize = 16;
+/// How often, and how far apart, an outcome is tried to be stored.
+const CLOSE_TRIES: u32 = 60;
+const CLOSE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What somebody wants done.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// On which server.
+    pub server: ServerId,
+    /// To what.
+    pub target: Target,
+    /// What.
+    pub action: Action,
+    /// Their own name for the request.
+    pub key: Option<String>,
+    /// Who.
+    pub caller: Caller,
+    /// From where.
+    pub address: IpAddr,
+}
+
+/// A command that goes its way.
+#[derive(Debug)]
+struct Open {
+    server: ServerId,
+    done: watch::Sender<Option<Arc<StoredCommand>>>,
+}
+
+/// Takes commands, sends them, remembers those under way.
+#[derive(Debug)]
+pub struct Commands {
+    store: Store,
+    client: Client,
+    fleet: Arc<Fleet>,
+    metrics: Arc<Metrics>,
+    timeout: RwLock<Duration>,
+    open: Mutex<HashMap<CommandId, Open>>,
+    tasks: TaskTracker,
+}
+
+impl Commands {
+    /// None under way.
+    pub fn new(
+        store: Store,
+        client: Client,
+        fleet: Arc<Fleet>,
+        metrics: Arc<Metrics>,
+        timeout: Duration,
+    ) -> Self {
+        let timeout = RwLock::new(timeout);
+        Self {
+            store,
+            client,
+            fleet,
+            metrics,
+            timeout,
+            open: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Changes how long one command may take.
+    pub fn set_timeout(&self, timeout: Duration) {
+        *self.timeout.write().unwrap_or_else(PoisonError::into_inner) = timeout;
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<CommandId, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a command on record and sends it on its way; gives what is known of it after at
+    /// most `wait`. A request whose key was used before gives what is known of that one.
+    ///
+    /// # Errors
+    /// It was refused, and the refusal is on record; or it could not be put on record, and
+    /// nothing was sent.
+    pub async fn submit(
+        self: &Arc<Self>,
+        request: Request,
+        wait: Duration,
+    ) -> Result<Arc<StoredCommand>, ProblemResponse> {
+        // Whoever shows no credential leaves no row: they could fill the disk.
+        if request.caller.token().is_none() {
+            request.caller.require(Role::Operator)?;
+        }
+        let id = new_id().map_err(|error| {
+            tracing::error!(%error, "no random numbers");
+            unavailable("no random numbers for the command's id")
+        })?;
+        let target = match self.allowed(&request) {
+            Ok(target) => target,
+            Err(problem) => {
+                self.refuse(&id, &request, &problem).await;
+                return Err(problem);
+            }
+        };
+        let new = record(&id, &request, CommandStatus::Running, None);
+        match self.store.insert_command(new.clone()).await {
+            Ok(Inserted::New) => {}
+            Ok(Inserted::Before(before)) => return self.again(&request, *before),
+            Err(error) => {
+                self.metrics.store_errors.with_label_values(&[error.label()]).inc();
+                tracing::error!(%error, "a command could not be put on record and was not sent");
+                return Err(unavailable(
+                    "the command could not be put on record, so it was not sent",
+                ));
+            }
+        }
+        tracing::info!(
+            command = %id, server = %request.server, target = %request.target,
+            action = %request.action, by = request.caller.name(), from = %request.address,
+            "command"
+        );
+        let command = running(new);
+        let mut done = self.start(command.clone(), target);
+        let ended = tokio::time::timeout(wait, done.wait_for(Option::is_some)).await;
+        Ok(match ended {
+            Ok(Ok(ended)) => ended.clone().unwrap_or_else(|| Arc::new(command)),
+            _ => Arc::new(command),
+        })
+    }
+
+    fn allowed(&self, request: &Request) -> Result<Arc<crate::config::Target>, ProblemResponse> {
+        let Request { server, caller, .. } = request;
+        let member = self.fleet.get(server).filter(|_| caller.may_see(server));
+        let Some(member) = member else { return Err(unknown_server(server)) };
+        caller.require(Role::Operator)?;
+        let open = self.open();
+        let of_server = open.values().filter(|open| open.server == *server).count();
+        if open.len() >= MOST || of_server >= MOST_OF_SERVER {
+            let detail = format!(
+                "{of_server} commands of {server} and {} in all are under way: try again later",
+                open.len()
+            );
+            return Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+        }
+        Ok(member.target)
+    }
+
+    /// A refusal is on record too. That it cannot be written changes nothing: nothing is sent.
+    async fn refuse(&self, id: &CommandId, request: &Request, problem: &ProblemResponse) {
+        let problem = problem.problem();
+        let refusal = Some((problem.kind.clone(), problem.detail.clone()));
+        let mut new = record(id, request, CommandStatus::Refused, refusal);
+        // Nothing came of it, so the key is free for a better try.
+        new.idempotency_key = None;
+        self.metrics.commands.with_label_values(&["refused"]).inc();
+        if let Err(error) = self.store.insert_command(new).await {
+            tracing::error!(%error, "a refused command could not be put on record");
+        }
+    }
+
+    /// What a repeated key gives.
+    fn again(
+        &self,
+        request: &Request,
+        before: StoredCommand,
+    ) -> Result<Arc<StoredCommand>, ProblemResponse> {
+        let same = before.server == request.server
+            && before.record.target == request.target
+            && before.record.action == request.action;
+        if !same {
+            return Err(ProblemResponse::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "key_reused",
+                format!(
+                    "Idempotency-Key: was used for {} of {} on {}",
+                    before.record.action, before.record.target, before.server
+                ),
+            ));
+        }
+        if !before.record.status.is_final() {
+            return Err(ProblemResponse::new(
+                StatusCode::CONFLICT,
+                "in_progress",
+                format!(
+                    "the command with this Idempotency-Key, {}, is under way",
+                    before.record.id
+                ),
+            ));
+        }
+        Ok(Arc::new(before))
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        command: StoredCommand,
+        target: Arc<crate::config::Target>,
+    ) -> watch::Receiver<Option<Arc<StoredCommand>>> {
+        let (done, waiting) = watch::channel(None);
+        let open = Open { server: command.server.clone(), done };
+        self.open().insert(command.record.id.clone(), open);
+        self.metrics.commands_running.inc();
+        let timeout = *self.timeout.read().unwrap_or_else(PoisonError::into_inner);
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let outcome = run::run(&this.client, &target, &command.record, timeout).await;
+            this.close(command, outcome).await;
+        });
+        waiting
+    }
+
+    /// Tells who waits, and closes the record. Until that is on the disk it is tried again: a
+    /// full disk must not leave a command that ended looking as if it ran.
+    async fn close(&self, mut command: StoredCommand, outcome: Outcome) {
+        let id = command.record.id.clone();
+        self.metrics.commands.with_label_values(&[outcome.status.as_str()]).inc();
+        self.metrics.commands_running.dec();
+        tracing::info!(
+            command = %id, server = %command.server, status = outcome.status.as_str(),
+            error = outcome.error.as_deref().unwrap_or_default(), "command ended"
+        );
+        command.record.status = outcome.status;
+        command.record.finished_at = Some(Time::now());
+        command.record.error.clone_from(&outcome.error);
+        command.record.reply.clone_from(&outcome.reply);
+        command.record.outcomes.clone_from(&outcome.outcomes);
+        command.record.before.clone_from(&outcome.before);
+        command.record.after.clone_from(&outcome.after);
+        command.problem.clone_from(&outcome.problem);
+        let command = Arc::new(command);
+        let mut tries = 0;
+        while let Err(error) = self.store.finish_command(id.clone(), outcome.clone()).await {
+            tries += 1;
+            tracing::error!(command = %id, %error, "the end of a command could not be stored");
+            self.metrics.store_errors.with_label_values(&[error.label()]).inc();
+            if let Some(open) = self.open().get(&id) {
+                open.done.send_replace(Some(Arc::clone(&command)));
+            }
+            if tries == CLOSE_TRIES {
+                break;
+            }
+            tokio::time::sleep(CLOSE_AGAIN).await;
+        }
+        if let Some(open) = self.open().remove(&id) {
+            open.done.send_replace(Some(command));
+        }
+    }
+
+    /// What became of the commands that a former life of this program left open: the exporters
+    /// are asked once each; what they do not know is unknown.
+    pub async fn settle(self: &Arc<Self>) {
+        let open = match self.store.open_commands().await {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::error!(%error, "commands left open cannot be read");
+                return;
+            }
+        };
+        for command in open {
+            let target = self.fleet.get(&command.server).map(|member| member.target);
+            let this = Arc::clone(self);
+            self.metrics.commands_running.inc();
+            self.tasks.spawn(async move {
+                let outcome =
+                    run::settle(&this.client, target.as_deref(), &command.record.id).await;
+                this.close(command, outcome).await;
+            });
+        }
+    }
+
+    /// Waits for the commands under way, at most so long. Those left are settled at the next
+    /// start.
+    pub async fn drain(&self, within: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            tracing::warn!(count = self.open().len(), "commands are left under way");
+        }
+    }
+}
+
+/// No server of that id, as far as the caller may know.
+pub fn unknown_server(server: &ServerId) -> ProblemResponse {
+    ProblemResponse::not_found(
+        "unknown_server",
+        format!("no server is called {:?}", server.as_str()),
+    )
+}
+
+fn unavailable(detail: &str) -> ProblemResponse {
+    ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+}
+
+fn record(
+    id: &CommandId,
+    request: &Request,
+    status: CommandStatus,
+    refusal: Option<(String, String)>,
+) -> NewCommand {
+    NewCommand {
+        id: id.clone(),
+        server: request.server.clone(),
+        target: request.target.clone(),
+        action: request.action,
+        status,
+        requested_by: request.caller.name().to_owned(),
+        token: request.caller.token(),
+        requested_from: request.address.to_string(),
+        requested_at: Time::now(),
+        refusal,
+        idempotency_key: request.key.clone(),
+    }
+}
+
+fn running(new: NewCommand) -> StoredCommand {
+    StoredCommand {
+        seq: 0,
+        server: new.server,
+        record: CommandRecord {
+            id: new.id,
+            target: new.target,
+            action: new.action,
+            status: new.status,
+            requested_by: new.requested_by,
+            requested_at: new.requested_at,
+            finished_at: None,
+            error: None,
+            reply: None,
+            outcomes: Vec::new(),
+            before: Vec::new(),
+            after: Vec::new(),
+        },
+        requested_from: new.requested_from,
+        problem: None,
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn new_id() -> anyhow::Result<CommandId> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes)?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    Ok(parts.join("-").parse()?)
+}

@@ -1,0 +1,196 @@
+//! Sending one command and learning what became of it. It is sent once: silence afterwards is
+//! looked into by asking, never by sending again, since an exporter that was restarted has
+//! forgotten which ids it ran.
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::time::Instant;
+use wire::{CommandId, CommandRecord, CommandStatus, Problem};
+
+use crate::client::{Answer, CallError, Client};
+use crate::config::Target;
+use crate::store::Outcome;
+
+/// Largest record that is read: all instances of an app, before and after.
+const MAX_RECORD: usize = wire::MAX_BODY_BYTES;
+/// How long the exporter is asked to hold the first answer back.
+const HOLD: Duration = Duration::from_secs(30);
+/// How long one question may take, and how far apart they are.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Questions about a command that nothing came back for.
+const ASK_TRIES: u32 = 5;
+
+/// # How it ends
+/// - the exporter's own words once it says that the command has ended;
+/// - `failed` (`unreachable`) when no connection came about: nothing was sent;
+/// - `refused`, with the exporter's word, when it would not take the command;
+/// - `unknown` when it was sent and nobody says what became of it.
+pub(super) async fn run(
+    client: &Client,
+    target: &Target,
+    command: &CommandRecord,
+    timeout: Duration,
+) -> Outcome {
+    let deadline = Instant::now() + timeout;
+    let hold = HOLD.min(timeout / 2);
+    let path = format!("/api/commands/{}?wait={}ms", command.id, hold.as_millis());
+    // A `wire::CommandRequest` without what these actions do not take.
+    let body = json!({ "target": command.target, "action": command.action });
+    let body = body.to_string().into_bytes();
+    let left = deadline.saturating_duration_since(Instant::now()).min(hold + ASK_WITHIN);
+    match client.ask(Method::PUT, target, &path, Some(body), left, MAX_RECORD).await {
+        Ok(answer) if answer.status.is_success() => match record(&answer, &command.id) {
+            Some(record) if record.status.is_final() => told(record),
+            // Taken, and under way.
+            _ => follow(client, target, &command.id, deadline, u32::MAX).await,
+        },
+        Ok(answer) => not_taken(&answer),
+        Err(error) if !error.may_have_been_sent() => {
+            let words = format!("the exporter cannot be reached: {error}");
+            ended(CommandStatus::Failed, "unreachable", words)
+        }
+        Err(error) => {
+            tracing::warn!(command = %command.id, server = %target.id, %error, "no answer to a command: asking for it");
+            follow(client, target, &command.id, deadline, ASK_TRIES).await
+        }
+    }
+}
+
+/// Asks once for a command of a former life.
+pub(super) async fn settle(client: &Client, target: Option<&Target>, id: &CommandId) -> Outcome {
+    match target {
+        Some(target) => follow(client, target, id, Instant::now() + ASK_WITHIN, 1).await,
+        None => ended(
+            CommandStatus::Unknown,
+            "interrupted",
+            "the poller was stopped meanwhile, and the server is no longer registered".to_owned(),
+        ),
+    }
+}
+
+/// Asks until the command has ended, the time is over, or `tries` questions stayed without an
+/// answer.
+async fn follow(
+    client: &Client,
+    target: &Target,
+    id: &CommandId,
+    deadline: Instant,
+    mut tries: u32,
+) -> Outcome {
+    let path = format!("/api/commands/{id}");
+    let mut last = "it has not ended in time".to_owned();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || tries == 0 {
+            return ended(
+                CommandStatus::Unknown,
+                "no_answer",
+                format!("sent, and nobody knows what became of it: {last}"),
+            );
+        }
+        let answer =
+            client.ask(Method::GET, target, &path, None, left.min(ASK_WITHIN), MAX_RECORD).await;
+        match answer {
+            Ok(answer) if answer.status == StatusCode::OK => match record(&answer, id) {
+                Some(record) if record.status.is_final() => return told(record),
+                Some(_) => last = "it has not ended in time".to_owned(),
+                None => {
+                    tries -= 1;
+                    last = "the exporter's answer makes no sense".to_owned();
+                }
+            },
+            Ok(answer) if answer.status == StatusCode::NOT_FOUND => {
+                // It never arrived, or the exporter was restarted and has forgotten: the two
+                // cannot be told apart, so it is not sent again.
+                return ended(
+                    CommandStatus::Unknown,
+                    "forgotten",
+                    "the exporter does not know the command: it never arrived, or the exporter \
+                     was restarted since"
+                        .to_owned(),
+                );
+            }
+            Ok(answer) => {
+                tries -= 1;
+                last = format!("the exporter answered {}", answer.status);
+            }
+            Err(error) => {
+                tries -= 1;
+                last = match error {
+                    CallError::Timeout(_) => "the exporter does not answer".to_owned(),
+                    error => error.to_string(),
+                };
+            }
+        }
+        tokio::time::sleep(ASK_AGAIN.min(deadline.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+fn parsed<T: DeserializeOwned>(answer: &Answer) -> Option<T> {
+    serde_json::from_slice(&answer.body).ok()
+}
+
+fn record(answer: &Answer, id: &CommandId) -> Option<CommandRecord> {
+    parsed::<CommandRecord>(answer).filter(|record| record.id == *id)
+}
+
+fn told(record: CommandRecord) -> Outcome {
+    Outcome {
+        status: record.status,
+        problem: None,
+        error: record.error.as_deref().map(line),
+        reply: record.reply,
+        outcomes: record.outcomes,
+        before: record.before,
+        after: record.after,
+    }
+}
+
+fn not_taken(answer: &Answer) -> Outcome {
+    let problem: Option<Problem> = parsed(answer);
+    let said = problem.as_ref().map_or_else(
+        || format!("the exporter answered {}", answer.status),
+        |problem| line(&problem.detail),
+    );
+    let kind = problem.as_ref().map(|problem| problem.kind.as_str());
+    match (answer.status, kind) {
+        // The poller's own token is meant, not that of who asked.
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => ended(
+            CommandStatus::Refused,
+            "exporter_denied",
+            format!("the exporter does not let this poller command it: {said}"),
+        ),
+        (
+            _,
+            Some(
+                kind @ ("unknown_app" | "unknown_slot" | "unknown_action" | "busy"
+                | "pm2_unavailable"),
+            ),
+        ) => ended(CommandStatus::Refused, kind, said),
+        (status, _) if status.is_client_error() => {
+            ended(CommandStatus::Refused, "exporter_refused", said)
+        }
+        _ => ended(CommandStatus::Failed, "exporter_failed", said),
+    }
+}
+
+fn ended(status: CommandStatus, problem: &str, error: String) -> Outcome {
+    Outcome {
+        status,
+        problem: Some(problem.to_owned()),
+        error: Some(error),
+        reply: None,
+        outcomes: Vec::new(),
+        before: Vec::new(),
+        after: Vec::new(),
+    }
+}
+
+/// What a server said, as one line of at most 1,000 characters.
+fn line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
+}

@@ -1,0 +1,172 @@
+//! What is known of every server now, in memory: read by the API, the pages and `/metrics`,
+//! written by the poll tasks. A server that leaves the registry leaves here, and with it all
+//! that was shown of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use dashboards::ServerStatus;
+use wire::{Instance, ServerId, State, Time};
+
+use crate::config::Target;
+use crate::poll::Failure;
+use crate::store::Known;
+
+/// A server as it is known. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What the registry says of it.
+    pub target: Arc<Target>,
+    /// What it said last, with the newest readings.
+    pub state: Option<Arc<State>>,
+    /// Cores used by each process, between its two newest samples.
+    pub cpu: Arc<BTreeMap<Instance, f64>>,
+    /// CPU of the machine as a fraction of all its cores, likewise.
+    pub host_cpu: Option<f64>,
+    /// When it last answered.
+    pub last_success: Option<Time>,
+    /// The same by the clock that nobody sets.
+    answered: Option<Instant>,
+    /// Why the last poll failed, if it did.
+    pub failure: Option<Failure>,
+    /// Whether it was polled since this program started.
+    polled: bool,
+    /// How long the last poll took.
+    pub duration: Option<Duration>,
+}
+
+impl Member {
+    fn new(target: Arc<Target>, known: Known) -> Self {
+        let age = known.last_success.map(|time| Time::now().millis_since(time).max(0));
+        Self {
+            target,
+            state: known.state,
+            cpu: Arc::default(),
+            host_cpu: None,
+            last_success: known.last_success,
+            answered: age.and_then(|age| {
+                Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()))
+            }),
+            failure: None,
+            polled: false,
+            duration: None,
+        }
+    }
+
+    /// Whether it answers, given how long a silence makes it offline.
+    pub fn status(&self, stale_after: Duration) -> ServerStatus {
+        match self.answered {
+            Some(answered) if answered.elapsed() < stale_after => {
+                // What was known before a restart is not news.
+                if self.polled && self.failure.is_none() {
+                    ServerStatus::Online
+                } else {
+                    ServerStatus::Stale
+                }
+            }
+            _ => ServerStatus::Offline,
+        }
+    }
+
+    /// Why it is not online, in words.
+    pub fn error(&self) -> Option<String> {
+        self.failure.as_ref().map(|failure| failure.message.clone())
+    }
+}
+
+/// What one answer brought.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// A whole new state, or the former with new readings.
+    pub state: Option<Arc<State>>,
+    /// New rates.
+    pub rates: Option<Rates>,
+}
+
+/// Rates between the two newest samples.
+#[derive(Clone, Debug, Default)]
+pub struct Rates {
+    /// Cores used by each process.
+    pub cpu: Arc<BTreeMap<Instance, f64>>,
+    /// CPU of the machine as a fraction of all its cores.
+    pub host_cpu: Option<f64>,
+}
+
+/// Every server of the registry.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    members: RwLock<BTreeMap<ServerId, Member>>,
+    stale_after: RwLock<Duration>,
+}
+
+impl Fleet {
+    /// How long a silence makes a server offline.
+    pub fn stale_after(&self) -> Duration {
+        *self.stale_after.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes that.
+    pub fn set_stale_after(&self, stale_after: Duration) {
+        *self.stale_after.write().unwrap_or_else(PoisonError::into_inner) = stale_after;
+    }
+
+    /// Takes a server in, with what is kept of it; one that is there only gets the new target.
+    pub fn put(&self, target: Arc<Target>, known: impl FnOnce() -> Known) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        match members.get_mut(&target.id) {
+            Some(member) => member.target = target,
+            None => {
+                members.insert(target.id.clone(), Member::new(target, known()));
+            }
+        }
+    }
+
+    /// Lets a server go.
+    pub fn remove(&self, id: &ServerId) {
+        self.members.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// A server.
+    pub fn get(&self, id: &ServerId) -> Option<Member> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Every server, by id.
+    pub fn all(&self) -> Vec<Member> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn update(&self, id: &ServerId, change: impl FnOnce(&mut Member)) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(member) = members.get_mut(id) {
+            change(member);
+        }
+    }
+
+    /// The server answered.
+    pub fn answered(&self, id: &ServerId, now: Time, news: News) {
+        self.update(id, |member| {
+            member.last_success = Some(now);
+            member.answered = Some(Instant::now());
+            member.failure = None;
+            member.polled = true;
+            if news.state.is_some() {
+                member.state = news.state;
+            }
+            if let Some(rates) = news.rates {
+                member.cpu = rates.cpu;
+                member.host_cpu = rates.host_cpu;
+            }
+        });
+    }
+
+    /// A poll of the server ended.
+    pub fn polled(&self, id: &ServerId, duration: Duration, failure: Option<Failure>) {
+        self.update(id, |member| {
+            member.polled = true;
+            member.duration = Some(duration);
+            member.failure = failure;
+        });
+    }
+}

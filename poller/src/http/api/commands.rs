@@ -1,0 +1,225 @@
+//! Commands. How one ended decides the status of the answer, the same for a first request, a
+//! repeat and a wait that came to its end:
+//!
+//! | status of the command | answer |
+//! | --- | --- |
+//! | `queued`, `running` | 202 with the record and its `Location` |
+//! | `succeeded`; `failed` because PM2 said so | 200 with the record |
+//! | `failed`: the exporter was not reached, or failed | 502, a problem |
+//! | `refused`: no such app or slot | 404, a problem |
+//! | `refused`: the exporter's queue is full, PM2 is not there | 503, a problem |
+//! | `refused`: the exporter does not let the poller in | 502, a problem |
+//! | `refused` otherwise | 422, a problem |
+//! | `unknown` | 504, a problem |
+//!
+//! A problem carries the command's id and status as `command` and `command_status`. Looking at
+//! a command (`GET`) is always 200.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use service::problem::ProblemResponse;
+use wire::{Action, CommandId, CommandStatus, InvalidId, Problem, ServerId, SlotId, Target};
+
+use super::app_name;
+use crate::app::App;
+use crate::commands::Request;
+use crate::config::Config;
+use crate::http::error::store_failed;
+use crate::http::params::Params;
+use crate::http::{Peer, Reader, filter};
+use crate::store::StoredCommand;
+
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Longest `Idempotency-Key`.
+const MAX_KEY: usize = 255;
+
+pub(super) async fn to_app(
+    reader: Reader,
+    state: State<Arc<App>>,
+    peer: Peer,
+    Path((server, name, action)): Path<(String, String, String)>,
+    params: Params,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ProblemResponse> {
+    let target = app_name(&name).map(Target::App);
+    submit(reader, state, peer, (server, target, action), params, headers, body).await
+}
+
+pub(super) async fn to_slot(
+    reader: Reader,
+    state: State<Arc<App>>,
+    peer: Peer,
+    Path((server, slot, action)): Path<(String, String, String)>,
+    params: Params,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ProblemResponse> {
+    let target = slot
+        .parse::<SlotId>()
+        .map(Target::Slot)
+        .map_err(|error| ProblemResponse::not_found("unknown_slot", error.to_string()));
+    submit(reader, state, peer, (server, target, action), params, headers, body).await
+}
+
+async fn submit(
+    Reader(caller): Reader,
+    State(app): State<Arc<App>>,
+    Peer(address): Peer,
+    (server, target, action): (String, Result<Target, ProblemResponse>, String),
+    mut params: Params,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ProblemResponse> {
+    if caller.token().is_none() {
+        caller.require(crate::access::Role::Operator)?;
+    }
+    let wait = params.duration("wait", Config::MAX_WAIT)?.unwrap_or(DEFAULT_WAIT);
+    params.end()?;
+    let server: ServerId = server.parse().map_err(|error: InvalidId| {
+        ProblemResponse::not_found("unknown_server", error.to_string())
+    })?;
+    let target = target?;
+    let action = action_of(&action, &target)?;
+    no_body(&body)?;
+    let key = key(&headers)?;
+    let request = Request { server, target, action, key, caller, address };
+    let command = app.commands.submit(request, wait).await?;
+    Ok(answer(&command))
+}
+
+/// What can be done to an app, and to a slot: its process is never taken off PM2's list.
+const ON_APPS: [Action; 6] =
+    [Action::Start, Action::Stop, Action::Restart, Action::Reload, Action::Delete, Action::Reset];
+const ON_SLOTS: [Action; 2] = [Action::Stop, Action::Restart];
+
+fn action_of(text: &str, target: &Target) -> Result<Action, ProblemResponse> {
+    let (what, allowed) = match target {
+        Target::App(_) => ("an app", &ON_APPS[..]),
+        Target::Slot(_) => ("a slot", &ON_SLOTS[..]),
+    };
+    allowed.iter().find(|action| action.as_str() == text).copied().ok_or_else(|| {
+        let shown: String = text.chars().take(100).collect();
+        let allowed: Vec<&str> = allowed.iter().map(|action| action.as_str()).collect();
+        let detail = format!("{shown:?} is not an action on {what}: {}", allowed.join(", "));
+        ProblemResponse::not_found("unknown_action", detail)
+    })
+}
+
+/// These actions take no body; an empty object is as good as none.
+fn no_body(body: &Bytes) -> Result<(), ProblemResponse> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Empty {}
+    let text = body.trim_ascii();
+    if text.is_empty() || serde_json::from_slice::<Empty>(text).is_ok() {
+        return Ok(());
+    }
+    Err(ProblemResponse::bad_request("body: this action takes none, or {}"))
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, ProblemResponse> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = given.next() else { return Ok(None) };
+    let good = given.next().is_none()
+        && (1..=MAX_KEY).contains(&key.len())
+        && key.as_bytes().iter().all(u8::is_ascii_graphic);
+    match key.to_str() {
+        Ok(key) if good => Ok(Some(key.to_owned())),
+        _ => Err(ProblemResponse::bad_request(format!(
+            "Idempotency-Key: one of 1 to {MAX_KEY} visible ASCII characters is expected"
+        ))),
+    }
+}
+
+/// A problem that says of which command.
+#[derive(Serialize)]
+struct CommandProblem<'a> {
+    #[serde(flatten)]
+    problem: Problem,
+    command: &'a CommandId,
+    command_status: &'static str,
+}
+
+/// See the module for which status an outcome has.
+fn answer(command: &StoredCommand) -> Response {
+    let record = &command.record;
+    let location = format!("/api/commands/{}", record.id);
+    let status = match (record.status, command.problem.as_deref()) {
+        (CommandStatus::Queued | CommandStatus::Running, _) => StatusCode::ACCEPTED,
+        (CommandStatus::Unknown, _) => StatusCode::GATEWAY_TIMEOUT,
+        (CommandStatus::Refused, Some("unknown_app" | "unknown_slot" | "unknown_action")) => {
+            StatusCode::NOT_FOUND
+        }
+        (CommandStatus::Refused, Some("busy" | "pm2_unavailable")) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        (CommandStatus::Refused, Some("exporter_denied")) => StatusCode::BAD_GATEWAY,
+        (CommandStatus::Refused, _) => StatusCode::UNPROCESSABLE_ENTITY,
+        (CommandStatus::Failed, Some(_)) => StatusCode::BAD_GATEWAY,
+        _ => StatusCode::OK,
+    };
+    let mut response = if status.is_success() {
+        (status, Json(command)).into_response()
+    } else {
+        let kind = command.problem.as_deref().unwrap_or("failed");
+        let detail = record.error.clone().unwrap_or_default();
+        let problem = ProblemResponse::new(status, kind, detail).problem().clone();
+        let body =
+            CommandProblem { problem, command: &record.id, command_status: record.status.as_str() };
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        (status, kind, serde_json::to_string(&body).unwrap_or_default()).into_response()
+    };
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+pub(super) async fn show(
+    Reader(caller): Reader,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<StoredCommand>, ProblemResponse> {
+    params.end()?;
+    let shown: String = id.chars().take(128).collect();
+    let unknown = || {
+        ProblemResponse::not_found("unknown_command", format!("no command has the id {shown:?}"))
+    };
+    let id: CommandId = id.parse().map_err(|_: InvalidId| unknown())?;
+    let command = app.store.command(&id).await.map_err(store_failed)?;
+    command.filter(|command| caller.may_see(&command.server)).map(Json).ok_or_else(unknown)
+}
+
+/// `GET /api/commands`
+#[derive(Debug, Serialize)]
+pub(super) struct List {
+    /// Newest first.
+    commands: Vec<StoredCommand>,
+    /// What to pass as `cursor` for older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    Reader(caller): Reader,
+    State(app): State<Arc<App>>,
+    mut params: Params,
+) -> Result<Json<List>, ProblemResponse> {
+    let mut wanted = filter::commands(&mut params, &caller)?;
+    let limit = params.limit(100)?;
+    params.end()?;
+    wanted.limit = limit + 1;
+    let mut commands = app.store.commands(&wanted).await.map_err(store_failed)?;
+    let cursor = filter::older_commands(&mut commands, limit);
+    Ok(Json(List { commands, cursor }))
+}

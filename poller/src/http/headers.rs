@@ -1,0 +1,60 @@
+//! What holds for every request and every answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use service::problem::ProblemResponse;
+
+use crate::app::App;
+use crate::config::Config;
+
+/// Longest time from the end of a request's headers to the beginning of its answer.
+const DEADLINE: Duration = Config::MAX_WAIT.saturating_add(Duration::from_secs(10));
+
+/// Cuts off what takes too long: a body that drips, most of all.
+pub(super) async fn deadline(request: Request, next: Next) -> Response {
+    tokio::time::timeout(DEADLINE, next.run(request)).await.unwrap_or_else(|_| {
+        let detail = format!("the request took longer than {} s", DEADLINE.as_secs());
+        ProblemResponse::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail).into_response()
+    })
+}
+
+/// No other site changes anything here, whatever credential its visitor has.
+pub(super) async fn changes_come_from_here(request: Request, next: Next) -> Response {
+    if !request.method().is_safe() && crate::access::from_elsewhere(request.headers()) {
+        return ProblemResponse::forbidden("another site made this request").into_response();
+    }
+    next.run(request).await
+}
+
+/// The headers of every answer; and the count of answers.
+pub(super) async fn every_answer(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    app.metrics.requests.with_label_values(&[response.status().as_str()]).inc();
+    let retry = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    set(headers, header::CONTENT_SECURITY_POLICY, dashboards::CONTENT_SECURITY_POLICY);
+    set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(headers, header::X_FRAME_OPTIONS, "DENY");
+    set(headers, header::REFERRER_POLICY, "no-referrer");
+    set(headers, HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        set(headers, header::CACHE_CONTROL, "no-store");
+    }
+    if retry {
+        set(headers, header::RETRY_AFTER, "1");
+    }
+    response
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
+    headers.insert(name, HeaderValue::from_static(value));
+}

@@ -1,0 +1,97 @@
+//! HTTP: the contract of the poller. Handlers ask the fleet, the store and the commands;
+//! nothing here decides.
+
+mod api;
+mod error;
+mod filter;
+mod headers;
+mod metrics;
+mod pages;
+mod params;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
+use axum::http::request::Parts;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
+use service::problem::ProblemResponse;
+use tower_http::compression::CompressionLayer;
+
+use crate::access::{Caller, Role};
+use crate::app::App;
+
+/// Largest body of a request.
+const MAX_REQUEST: usize = 64 * 1024;
+
+/// Every route.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .merge(pages::routes())
+        .nest("/api", api::routes())
+        .route("/metrics", get(metrics::show))
+        .route("/healthz", get(api::health::healthz))
+        .route("/readyz", get(api::health::readyz))
+        .route("/sd/prometheus", get(api::discovery::prometheus))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn(error::problems))
+        .layer(from_fn(headers::changes_come_from_here))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .layer(from_fn(headers::deadline))
+        .layer(CompressionLayer::new().gzip(true))
+        .layer(from_fn_with_state(Arc::clone(&app), headers::every_answer))
+        .with_state(app)
+}
+
+/// Somebody who may read.
+pub(crate) struct Reader(pub(crate) Caller);
+
+impl FromRequestParts<Arc<App>> for Reader {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        app: &Arc<App>,
+    ) -> Result<Self, ProblemResponse> {
+        let caller = app.access.caller(&parts.headers).await?;
+        let changes = !parts.method.is_safe();
+        if changes && caller.by_session() && !crate::access::same_origin(&parts.headers) {
+            return Err(ProblemResponse::forbidden(
+                "with a session's cookie, changes are taken from this poller's own pages only",
+            ));
+        }
+        Ok(Self(caller))
+    }
+}
+
+/// Somebody who may do everything.
+pub(crate) struct Admin;
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        app: &Arc<App>,
+    ) -> Result<Self, ProblemResponse> {
+        let Reader(caller) = Reader::from_request_parts(parts, app).await?;
+        caller.require(Role::Admin)?;
+        Ok(Self)
+    }
+}
+
+/// The address that a request came from.
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        // Only a test that calls the router without a connection has none.
+        Ok(Self(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())))
+    }
+}

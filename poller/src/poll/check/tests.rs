@@ -1,0 +1,203 @@
+use proptest::prelude::*;
+use wire::{CustomMetric, EventKind, JournalPosition, SampledProcess, Severity, Status};
+
+use super::*;
+
+fn now() -> Time {
+    Time::from_millis(1_700_000_000_000)
+}
+
+fn instance(name: &str, instance_id: u32) -> Instance {
+    Instance { name: name.parse().unwrap(), namespace: "default".into(), instance_id }
+}
+
+fn sampled(instance_id: u32) -> SampledProcess {
+    SampledProcess {
+        instance: instance("api", instance_id),
+        status: Status::Online,
+        restarts: 0,
+        readings: Readings {
+            cpu_seconds: Some(1.5),
+            memory_bytes: Some(1 << 20),
+            custom: vec![CustomMetric { name: "users".into(), value: -1.0, unit: String::new() }],
+            ..Readings::default()
+        },
+    }
+}
+
+fn sample(seq: u64) -> Entry {
+    let sample = Sample { host: None, processes: vec![sampled(0), sampled(1)] };
+    Entry { seq, time: now(), record: Record::Sample(sample) }
+}
+
+fn event(seq: u64) -> Entry {
+    let event = Event::new(EventKind::EXIT, Severity::Warning, "api exited");
+    Entry { seq, time: now(), record: Record::Event(event) }
+}
+
+/// Entries 4 to 6 of a journal that keeps 3 to 6, after 3.
+fn page() -> JournalPage {
+    JournalPage {
+        now: now(),
+        journal: JournalPosition { epoch: "e".into(), first: 3, next: 7 },
+        entries: vec![sample(4), event(5), sample(6)],
+        after: 6,
+        lost: 0,
+        more: false,
+        state_revision: 1,
+        state: None,
+    }
+}
+
+fn from(epoch: &str, after: u64) -> Cursor {
+    Cursor { epoch: epoch.into(), after }
+}
+
+fn refused(page: JournalPage, from: &Cursor) -> Reason {
+    check(page, from, now()).unwrap_err().reason
+}
+
+#[test]
+fn a_good_page_moves_the_cursor() {
+    let checked = check(page(), &from("e", 3), now()).unwrap();
+    assert_eq!((checked.cursor, checked.anew), (from("e", 6), false));
+}
+
+#[test]
+fn an_empty_page_leaves_the_cursor() {
+    let empty = JournalPage { entries: Vec::new(), ..page() };
+    assert_eq!(check(empty, &from("e", 6), now()).unwrap().cursor, from("e", 6));
+}
+
+#[test]
+fn a_new_epoch_goes_on_or_begins_anew() {
+    assert!(!check(page(), &from("", 0), now()).unwrap().anew, "never asked before");
+    assert!(!check(page(), &from("former", 3), now()).unwrap().anew, "goes on");
+    assert!(check(page(), &from("former", 99), now()).unwrap().anew);
+    // What of the new journal is gone is told by `lost`, not by this.
+    let late = JournalPage { lost: 2, ..page() };
+    assert_eq!(check(late, &from("", 0), now()).unwrap().page.lost, 2);
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_refused() {
+    type Wrong = (&'static str, fn(&mut JournalPage));
+    let wrong: [Wrong; 9] = [
+        ("a gap", |page| page.entries[1].seq = 6),
+        ("a repeat", |page| page.entries[1].seq = 4),
+        ("backwards", |page| page.entries.reverse()),
+        ("before the journal", |page| page.journal.first = 5),
+        ("beyond the journal", |page| page.journal.next = 6),
+        ("another after", |page| page.after = 7),
+        ("first beyond next", |page| page.journal.first = 8),
+        ("more of nothing", |page| {
+            page.entries.clear();
+            page.after = 3;
+            page.more = true;
+        }),
+        ("no epoch", |page| page.journal.epoch.clear()),
+    ];
+    for (what, change) in wrong {
+        let mut page = page();
+        change(&mut page);
+        assert_eq!(refused(page, &from("e", 3)), Reason::Journal, "{what}");
+    }
+    assert_eq!(refused(page(), &from("e", 2)), Reason::Journal, "something was left out");
+    assert_eq!(refused(page(), &from("e", 4)), Reason::Journal, "something comes again");
+    assert_eq!(refused(page(), &from("e", 7)), Reason::Journal, "a cursor it never gave");
+}
+
+#[test]
+fn times_in_the_future_are_refused() {
+    let ahead = |millis| {
+        let mut page = page();
+        page.entries[1].time = now().plus_millis(millis);
+        page
+    };
+    assert!(check(ahead(60_000), &from("e", 3), now()).is_ok());
+    assert_eq!(refused(ahead(60_001), &from("e", 3)), Reason::FutureTime);
+    let page = JournalPage { now: now().plus_millis(60_001), ..page() };
+    assert_eq!(refused(page, &from("e", 3)), Reason::FutureTime);
+}
+
+/// Changes the first process of the first sample.
+fn with(change: impl Fn(&mut SampledProcess)) -> JournalPage {
+    let mut page = page();
+    if let Record::Sample(sample) = &mut page.entries[0].record {
+        change(&mut sample.processes[0]);
+    }
+    page
+}
+
+#[test]
+fn values_that_cannot_be_are_refused() {
+    for value in [f64::NAN, f64::INFINITY, -0.1] {
+        let page = with(|process| process.readings.cpu_seconds = Some(value));
+        assert_eq!(refused(page, &from("e", 3)), Reason::Value);
+    }
+    let page = with(|process| process.readings.custom[0].value = f64::NAN);
+    assert_eq!(refused(page, &from("e", 3)), Reason::Value);
+}
+
+#[test]
+fn too_much_of_anything_is_refused() {
+    let page_of = |processes: u32| {
+        let mut page = page();
+        let processes = (0..processes).map(sampled).collect();
+        page.entries[0].record = Record::Sample(Sample { host: None, processes });
+        page
+    };
+    assert!(check(page_of(1000), &from("e", 3), now()).is_ok());
+    assert_eq!(refused(page_of(1001), &from("e", 3)), Reason::Limits);
+    let long = "x".repeat(10_000);
+    let page = with(|process| process.readings.custom[0].name = long.clone());
+    assert_eq!(refused(page, &from("e", 3)), Reason::Limits);
+    let page = with(|process| process.instance.namespace = long.clone().into());
+    assert_eq!(refused(page, &from("e", 3)), Reason::Limits);
+}
+
+#[test]
+fn what_would_make_two_series_of_one_name_is_refused() {
+    let page = with(|process| process.instance = instance("api", 1));
+    assert_eq!(refused(page, &from("e", 3)), Reason::Malformed);
+    let page = with(|process| {
+        let twice = process.readings.custom[0].clone();
+        process.readings.custom.push(twice);
+    });
+    assert_eq!(refused(page, &from("e", 3)), Reason::Malformed);
+}
+
+proptest! {
+    /// Whatever is accepted takes the reader on without a hole: every entry after the cursor
+    /// and up to the new one, in order, or a loss that is told.
+    #[test]
+    fn what_is_accepted_has_no_hole(
+        seqs in proptest::collection::vec(0..12u64, 0..6),
+        first in 0..10u64,
+        next in 0..14u64,
+        after in 0..14u64,
+        asked in 0..12u64,
+        same in any::<bool>(),
+        more in any::<bool>(),
+    ) {
+        let page = JournalPage {
+            journal: JournalPosition { epoch: "e".into(), first, next },
+            entries: seqs.iter().map(|seq| event(*seq)).collect(),
+            after,
+            more,
+            ..page()
+        };
+        let cursor = from(if same { "e" } else { "other" }, asked);
+        if let Ok(checked) = check(page, &cursor, now()) {
+            let begin = seqs.first().copied().unwrap_or(after + 1);
+            let expected: Vec<u64> = (begin..=after).collect();
+            prop_assert_eq!(&seqs, &expected);
+            prop_assert!(begin >= first && after < next);
+            if same {
+                prop_assert!(begin == asked + 1 || begin == first);
+                prop_assert!(begin > asked);
+            }
+            prop_assert_eq!(checked.cursor.after, after);
+        }
+    }
+}

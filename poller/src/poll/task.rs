@@ -1,0 +1,395 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+use wire::{JournalPage, MAX_BODY_BYTES, Problem, Record, State, Time};
+
+use super::Tools;
+use super::check::{Checked, PAGE, check};
+use super::failure::{Failure, Reason};
+use super::offset::until_next;
+use super::rates::Counters;
+use super::told;
+use crate::config::{Target, Timing};
+use crate::fleet::News;
+use crate::store::{Cursor, Ingest, StoreError, StoredEvent};
+
+/// Pages taken in one poll; the rest waits for the next, so that a server with a long backlog
+/// does not hold up its own present.
+const MAX_PAGES: usize = 20;
+
+/// Polls one server.
+pub(super) struct Task {
+    tools: Tools,
+    target: Arc<Target>,
+    timing: Timing,
+    keep_raw: i64,
+    /// Where the store's cursor stands; `None` until it is read, and after it was moved by
+    /// somebody else.
+    cursor: Option<Cursor>,
+    /// The state that the server need not send again.
+    state: Option<Arc<State>>,
+    counters: Counters,
+    /// What was told last: online (true) or offline.
+    told: Option<bool>,
+    last_answer: Instant,
+    /// What the store was still busy with when the poll's time was over.
+    storing: Option<Storing>,
+}
+
+type Storing = JoinHandle<Result<Vec<StoredEvent>, StoreError>>;
+
+/// A store that is busy holds up no poll for longer than this beyond its time.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// What asking for one page led to.
+enum Step {
+    /// There is more.
+    More,
+    /// All is taken in, or as much as the store would take.
+    Done,
+}
+
+impl Task {
+    pub(super) fn new(tools: Tools, target: Arc<Target>, timing: Timing, keep_raw: i64) -> Self {
+        Self {
+            tools,
+            target,
+            timing,
+            keep_raw,
+            cursor: None,
+            state: None,
+            counters: Counters::default(),
+            told: None,
+            last_answer: Instant::now(),
+            storing: None,
+        }
+    }
+
+    /// Polls until `stop`. A poll under way is dropped then: what it brought so far is stored,
+    /// and the cursor knows where to go on.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let wait = until_next(&self.target.id, self.timing.interval, Time::now());
+        let mut ticks = interval_at(Instant::now() + wait, self.timing.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let due = tokio::select! {
+                () = stop.cancelled() => return,
+                due = ticks.tick() => due,
+            };
+            self.tools.metrics.poll_lateness.observe(due.elapsed().as_secs_f64());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.poll() => {}
+            }
+        }
+    }
+
+    /// One poll, with all that follows from how it ends.
+    pub(super) async fn poll(&mut self) {
+        let start = Instant::now();
+        let deadline = start + self.timing.timeout;
+        let failure = self.pages(deadline).await.err();
+        let duration = start.elapsed();
+        let metrics = &self.tools.metrics;
+        metrics.poll_duration.observe(duration.as_secs_f64());
+        let result = failure.as_ref().map_or("success", |failure| failure.reason.as_str());
+        metrics.polls.with_label_values(&[result]).inc();
+        let id = &self.target.id;
+        match &failure {
+            Some(failure) => {
+                tracing::debug!(server = %id, reason = %failure.reason, "{}", failure.message)
+            }
+            None => tracing::trace!(server = %id, ?duration, "polled"),
+        }
+        self.tools.fleet.polled(id, duration, failure.clone());
+        if let Some(failure) = failure {
+            self.tell_offline(&failure, deadline).await;
+        }
+    }
+
+    async fn pages(&mut self, deadline: Instant) -> Result<(), Failure> {
+        self.stored_meanwhile().await;
+        for _ in 0..MAX_PAGES {
+            let cursor = match &self.cursor {
+                Some(cursor) => cursor.clone(),
+                None => {
+                    let read = tokio::time::timeout_at(deadline, self.read_cursor()).await;
+                    match read.unwrap_or(Err(StoreError::Busy)) {
+                        Ok(cursor) => cursor,
+                        // Without its cursor nothing can be taken in; the server is not to
+                        // blame.
+                        Err(error) => {
+                            self.store_failed(&error);
+                            return Ok(());
+                        }
+                    }
+                }
+            };
+            let page = self.fetch(&cursor, deadline).await?;
+            let now = Time::now();
+            let checked = check(page, &cursor, now)?;
+            match self.take_in(checked, cursor, now, deadline).await? {
+                Step::More => {}
+                Step::Done => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_cursor(&mut self) -> Result<Cursor, StoreError> {
+        let known = self.tools.store.known_server(&self.target.id).await?;
+        self.told = known.online;
+        self.state = None;
+        if let Some(last) = known.last_success
+            && let Ok(age) = u64::try_from(Time::now().millis_since(last))
+            && let Some(then) = Instant::now().checked_sub(Duration::from_millis(age))
+        {
+            self.last_answer = self.last_answer.min(then);
+        }
+        self.cursor = Some(known.cursor.clone());
+        Ok(known.cursor)
+    }
+
+    async fn fetch(&self, cursor: &Cursor, deadline: Instant) -> Result<JournalPage, Failure> {
+        let mut path = format!("/api/journal?after={}&limit={PAGE}", cursor.after);
+        if !cursor.epoch.is_empty() {
+            path.push_str("&epoch=");
+            path.push_str(&percent_encoded(&cursor.epoch));
+        }
+        if let Some(state) = &self.state {
+            path.push_str(&format!("&known_state={}", state.revision));
+        }
+        let time = deadline.saturating_duration_since(Instant::now());
+        let answer = self
+            .tools
+            .client
+            .ask(Method::GET, &self.target, &path, None, time, MAX_BODY_BYTES)
+            .await
+            .map_err(|error| match error {
+                // What was left of the poll's time is not what people configured.
+                crate::client::CallError::Timeout(_) => Failure::new(
+                    Reason::Timeout,
+                    format!("no answer within {:?}", self.timing.timeout),
+                ),
+                other => other.into(),
+            })?;
+        match answer.status {
+            StatusCode::OK => serde_json::from_slice(&answer.body).map_err(|error| {
+                Failure::new(Reason::Malformed, format!("not a journal page: {error}"))
+            }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::new(
+                Reason::Unauthorized,
+                format!(
+                    "the exporter does not accept the token: {}",
+                    said(&answer.body, answer.status)
+                ),
+            )),
+            status => Err(Failure::new(
+                Reason::Status,
+                format!("the exporter answered {}", said(&answer.body, status)),
+            )),
+        }
+    }
+
+    /// Stores and shows what a page brought.
+    async fn take_in(
+        &mut self,
+        checked: Checked,
+        from: Cursor,
+        now: Time,
+        deadline: Instant,
+    ) -> Result<Step, Failure> {
+        let id = self.target.id.clone();
+        let Checked { cursor, anew, mut page } = checked;
+        let mut told = Vec::new();
+        if page.lost > 0 {
+            told.push((now, told::lost(&page, &from)));
+        } else if anew {
+            told.push((now, told::reset(&page, &from)));
+        }
+        let back = self.told != Some(true);
+        if back {
+            told.push((now, told::online(&id)));
+        }
+        let mut rates = None;
+        for entry in &page.entries {
+            if let Record::Sample(sample) = &entry.record {
+                rates = Some(self.counters.next(entry.time, sample));
+            }
+        }
+        let sent = page.state.take().map(Arc::<State>::from);
+        let shown = match &sent {
+            Some(state) => Some(Arc::clone(state)),
+            None => self.with_readings(&page),
+        };
+        self.tools.fleet.answered(&id, now, News { state: shown, rates });
+        self.last_answer = Instant::now();
+
+        let (events, samples) = count(&page);
+        let ingest = Ingest {
+            server: id,
+            from,
+            to: cursor.clone(),
+            entries: page.entries,
+            state: sent.clone(),
+            told,
+            answered: Some(now),
+            online: back.then_some(true),
+            keep_from: now.plus_millis(-self.keep_raw),
+        };
+        match self.store(ingest, deadline).await {
+            Ok(()) => {
+                self.cursor = Some(cursor);
+                self.told = Some(true);
+                if sent.is_some() {
+                    self.state = sent;
+                }
+                self.tools.metrics.entries.with_label_values(&["event"]).inc_by(events);
+                self.tools.metrics.entries.with_label_values(&["sample"]).inc_by(samples);
+                Ok(if page.more { Step::More } else { Step::Done })
+            }
+            Err(StoreError::TooMany(what)) => {
+                Err(Failure::new(Reason::Limits, format!("too many different {what}")))
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                // Everything is asked for again next time, the state included.
+                self.state = None;
+                if error == StoreError::Moved {
+                    self.cursor = None;
+                }
+                Ok(Step::Done)
+            }
+        }
+    }
+
+    /// Stores, or gives up waiting when the time is over: showing what is now does not depend
+    /// on the disk. What is under way then is waited for by the next poll.
+    async fn store(&mut self, ingest: Ingest, deadline: Instant) -> Result<(), StoreError> {
+        if self.storing.is_some() {
+            return Err(StoreError::Busy);
+        }
+        let store = self.tools.store.clone();
+        let mut storing: Storing = tokio::spawn(async move { store.ingest(ingest).await });
+        let until = deadline.max(Instant::now() + GRACE);
+        match tokio::time::timeout_at(until, &mut storing).await {
+            Ok(stored) => joined(stored).map(|events| self.tell(events)),
+            Err(_) => {
+                self.storing = Some(storing);
+                Err(StoreError::Busy)
+            }
+        }
+    }
+
+    /// Looks whether what an earlier poll left under way is stored by now.
+    async fn stored_meanwhile(&mut self) {
+        let Some(storing) = &mut self.storing else { return };
+        let Ok(stored) = tokio::time::timeout(Duration::ZERO, storing).await else { return };
+        self.storing = None;
+        // It moved the cursor, or it did not: the database knows.
+        self.cursor = None;
+        match joined(stored) {
+            Ok(events) => self.tell(events),
+            Err(error) => self.store_failed(&error),
+        }
+    }
+
+    fn tell(&self, events: Vec<StoredEvent>) {
+        for event in events {
+            // Nobody may be listening.
+            let _ = self.tools.events.send(Arc::new(event));
+        }
+    }
+
+    fn store_failed(&self, error: &StoreError) {
+        self.tools.metrics.store_errors.with_label_values(&[error.label()]).inc();
+        tracing::warn!(server = %self.target.id, %error, "what the server said was not stored");
+    }
+
+    /// The state known before with the readings of the newest sample.
+    fn with_readings(&self, page: &JournalPage) -> Option<Arc<State>> {
+        let (time, sample) = page.entries.iter().rev().find_map(|entry| match &entry.record {
+            Record::Sample(sample) => Some((entry.time, sample)),
+            Record::Event(_) => None,
+        })?;
+        let mut state = self.tools.fleet.get(&self.target.id)?.state?;
+        if time < state.time {
+            return None;
+        }
+        let changed = Arc::make_mut(&mut state);
+        changed.time = time;
+        changed.journal.clone_from(&page.journal);
+        if sample.host.is_some() {
+            changed.host.clone_from(&sample.host);
+        }
+        for process in &mut changed.processes {
+            let read = sample.processes.iter().find(|read| read.instance == process.instance);
+            if let Some(read) = read {
+                process.readings = read.readings.clone();
+            }
+        }
+        Some(state)
+    }
+
+    async fn tell_offline(&mut self, failure: &Failure, deadline: Instant) {
+        let silence = self.last_answer.elapsed();
+        if self.told == Some(false) || silence < self.timing.stale_after {
+            return;
+        }
+        let Some(cursor) = self.cursor.clone() else { return };
+        let event = told::offline(&self.target.id, silence, failure);
+        let now = Time::now();
+        let ingest = Ingest {
+            server: self.target.id.clone(),
+            from: cursor.clone(),
+            to: cursor,
+            entries: Vec::new(),
+            state: None,
+            told: vec![(now, event)],
+            answered: None,
+            online: Some(false),
+            keep_from: now,
+        };
+        match self.store(ingest, deadline).await {
+            Ok(()) => self.told = Some(false),
+            Err(error) => self.store_failed(&error),
+        }
+    }
+}
+
+fn joined<T>(ended: Result<Result<T, StoreError>, JoinError>) -> Result<T, StoreError> {
+    ended.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
+}
+
+fn count(page: &JournalPage) -> (u64, u64) {
+    let events =
+        page.entries.iter().filter(|entry| matches!(entry.record, Record::Event(_))).count();
+    (events as u64, (page.entries.len() - events) as u64)
+}
+
+/// What an error answer says: its detail when it is one of ours, its status otherwise.
+fn said(body: &[u8], status: StatusCode) -> String {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) if !problem.detail.is_empty() => {
+            format!("{} ({})", status.as_u16(), problem.detail)
+        }
+        _ => status.to_string(),
+    }
+}
+
+/// For a query: everything but letters, digits and `-._~` is encoded.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,42 @@
+//! Events that the poller itself tells.
+
+use std::time::Duration;
+
+use wire::{Event, EventKind, JournalPage, ServerId, Severity};
+
+use super::failure::Failure;
+use crate::store::Cursor;
+
+pub(super) fn online(server: &ServerId) -> Event {
+    Event::new(EventKind::SERVER_ONLINE, Severity::Info, format!("{server} answers"))
+}
+
+pub(super) fn offline(server: &ServerId, silence: Duration, failure: &Failure) -> Event {
+    let message =
+        format!("{server} has not answered for {} s: {}", silence.as_secs(), failure.message);
+    let mut event = Event::new(EventKind::SERVER_OFFLINE, Severity::Critical, message);
+    event.details.insert("reason".into(), failure.reason.to_string());
+    event
+}
+
+pub(super) fn lost(page: &JournalPage, from: &Cursor) -> Event {
+    let lost = page.lost;
+    let message = format!("{lost} entries of the server's journal are gone for good");
+    let mut event = Event::new(EventKind::JOURNAL_LOST, Severity::Warning, message);
+    event.details.insert("lost".into(), lost.to_string());
+    positions(&mut event, page, from);
+    event
+}
+
+pub(super) fn reset(page: &JournalPage, from: &Cursor) -> Event {
+    let message = "the server's journal has begun anew: what it had not told yet is gone";
+    let mut event = Event::new(EventKind::JOURNAL_RESET, Severity::Info, message);
+    positions(&mut event, page, from);
+    event
+}
+
+fn positions(event: &mut Event, page: &JournalPage, from: &Cursor) {
+    event.details.insert("epoch".into(), page.journal.epoch.clone());
+    event.details.insert("former_epoch".into(), from.epoch.clone());
+    event.details.insert("after".into(), from.after.to_string());
+}

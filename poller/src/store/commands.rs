@@ -1,0 +1,323 @@
+//! Commands: on record, with a line in the audit, before anything is sent; closed with their
+//! outcome.
+
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{FromRow, QueryBuilder, Row, query};
+use wire::{
+    Action, CommandId, CommandRecord, CommandStatus, InstanceOutcome, Process, ServerId, Target,
+    Time,
+};
+
+use super::audit::{self, NewAudit};
+use super::events::json_list;
+use super::{Result, Store, StoreError};
+
+/// A command to put on record.
+#[derive(Clone, Debug)]
+pub struct NewCommand {
+    /// Its id.
+    pub id: CommandId,
+    /// Where.
+    pub server: ServerId,
+    /// What it is about.
+    pub target: Target,
+    /// What is to be done.
+    pub action: Action,
+    /// [`CommandStatus::Running`], or [`CommandStatus::Refused`] for one that is not sent.
+    pub status: CommandStatus,
+    /// Name of the token that asked.
+    pub requested_by: String,
+    /// Its number.
+    pub token: Option<i64>,
+    /// From which address.
+    pub requested_from: String,
+    /// When.
+    pub requested_at: Time,
+    /// Why it was refused: a word, and the same for people.
+    pub refusal: Option<(String, String)>,
+    /// The caller's own name for the request; unique for a token.
+    pub idempotency_key: Option<String>,
+}
+
+/// What became of putting a command on record.
+#[derive(Clone, Debug)]
+pub enum Inserted {
+    /// It is on record.
+    New,
+    /// One with the same token and key was there before; nothing was written.
+    Before(Box<StoredCommand>),
+}
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Final.
+    pub status: CommandStatus,
+    /// What went wrong: a word that programs branch on.
+    pub problem: Option<String>,
+    /// The same for people.
+    pub error: Option<String>,
+    /// What the application returned.
+    pub reply: Option<String>,
+    /// Instance by instance.
+    pub outcomes: Vec<InstanceOutcome>,
+    /// The processes before.
+    pub before: Vec<Process>,
+    /// The processes after.
+    pub after: Vec<Process>,
+}
+
+/// A command as stored: `GET /api/commands/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StoredCommand {
+    /// Its number; rises. The cursor of lists.
+    #[serde(skip)]
+    pub seq: i64,
+    /// Where.
+    pub server: ServerId,
+    /// Who, what, when, and how it ended.
+    #[serde(flatten)]
+    pub record: CommandRecord,
+    /// From which address.
+    pub requested_from: String,
+    /// What went wrong: a word that programs branch on.
+    #[serde(rename = "reason", skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Which commands are asked for, newest first. `None` means any.
+#[derive(Clone, Debug, Default)]
+pub struct CommandFilter {
+    /// Only these servers: what the caller may see.
+    pub visible: Option<Vec<ServerId>>,
+    /// On this server.
+    pub server: Option<ServerId>,
+    /// On this app.
+    pub app: Option<String>,
+    /// In this status.
+    pub status: Option<CommandStatus>,
+    /// At or after.
+    pub since: Option<Time>,
+    /// Numbers below this one.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct OutcomeJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<String>,
+    outcomes: Vec<InstanceOutcome>,
+    before: Vec<Process>,
+    after: Vec<Process>,
+}
+
+const COLUMNS: &str = "SELECT seq, id, server, target, action, status, requested_by, \
+     requested_from, requested_at, finished_at, problem, error, outcome FROM commands";
+
+impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
+    fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
+        fn parsed<T: std::str::FromStr<Err = wire::InvalidId>>(text: &str) -> sqlx::Result<T> {
+            text.parse().map_err(|error: wire::InvalidId| sqlx::Error::Decode(error.into()))
+        }
+        fn json<T: serde::de::DeserializeOwned>(text: &str) -> sqlx::Result<T> {
+            serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
+        }
+        let status: &str = row.try_get("status")?;
+        let outcome: Option<&str> = row.try_get("outcome")?;
+        let outcome: OutcomeJson = outcome.map(json).transpose()?.unwrap_or_default();
+        let finished_at: Option<i64> = row.try_get("finished_at")?;
+        Ok(Self {
+            seq: row.try_get("seq")?,
+            server: parsed(row.try_get("server")?)?,
+            record: CommandRecord {
+                id: parsed(row.try_get("id")?)?,
+                target: json(row.try_get("target")?)?,
+                action: parsed(row.try_get("action")?)?,
+                status: CommandStatus::ALL
+                    .into_iter()
+                    .find(|known| known.as_str() == status)
+                    .ok_or_else(|| sqlx::Error::Decode(format!("status {status:?}").into()))?,
+                requested_by: row.try_get("requested_by")?,
+                requested_at: Time::from_millis(row.try_get("requested_at")?),
+                finished_at: finished_at.map(Time::from_millis),
+                error: row.try_get("error")?,
+                reply: outcome.reply,
+                outcomes: outcome.outcomes,
+                before: outcome.before,
+                after: outcome.after,
+            },
+            requested_from: row.try_get("requested_from")?,
+            problem: row.try_get("problem")?,
+        })
+    }
+}
+
+impl Store {
+    /// Puts a command on record, on the disk when this returns.
+    ///
+    /// # Errors
+    /// It is not on record: it must not be sent.
+    pub async fn insert_command(&self, command: NewCommand) -> Result<Inserted> {
+        self.writer.run(move |writing| Box::pin(insert(&mut writing.connection, command))).await
+    }
+
+    /// Closes a command with its outcome. One that is closed already stays as it is.
+    ///
+    /// # Errors
+    /// The write failed.
+    pub async fn finish_command(&self, id: CommandId, outcome: Outcome) -> Result<()> {
+        self.writer.run(move |writing| Box::pin(finish(&mut writing.connection, id, outcome))).await
+    }
+
+    /// One command.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn command(&self, id: &CommandId) -> Result<Option<StoredCommand>> {
+        let mut sql = QueryBuilder::new(COLUMNS);
+        sql.push(" WHERE id = ").push_bind(id.as_str());
+        Ok(sql.build_query_as().fetch_optional(&self.readers).await?)
+    }
+
+    /// The commands that `filter` lets through, newest first.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn commands(&self, filter: &CommandFilter) -> Result<Vec<StoredCommand>> {
+        let mut sql = QueryBuilder::new(COLUMNS);
+        sql.push(" WHERE true");
+        if let Some(server) = &filter.server {
+            sql.push(" AND server = ").push_bind(server.as_str());
+        }
+        if let Some(visible) = &filter.visible {
+            sql.push(" AND server IN (SELECT value FROM json_each(")
+                .push_bind(json_list(visible))
+                .push("))");
+        }
+        if let Some(app) = &filter.app {
+            sql.push(" AND app = ").push_bind(app);
+        }
+        if let Some(status) = filter.status {
+            sql.push(" AND status = ").push_bind(status.as_str());
+        }
+        if let Some(since) = filter.since {
+            sql.push(" AND requested_at >= ").push_bind(since.as_millis());
+        }
+        if let Some(before) = filter.before {
+            sql.push(" AND seq < ").push_bind(before);
+        }
+        sql.push(" ORDER BY seq DESC LIMIT ")
+            .push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
+        Ok(sql.build_query_as().fetch_all(&self.readers).await?)
+    }
+
+    /// Every command that is not closed.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn open_commands(&self) -> Result<Vec<StoredCommand>> {
+        let mut sql = QueryBuilder::new(COLUMNS);
+        sql.push(" WHERE status IN ('queued', 'running') ORDER BY seq");
+        Ok(sql.build_query_as().fetch_all(&self.readers).await?)
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Result<Inserted> {
+    if let (Some(token), Some(key)) = (command.token, &command.idempotency_key) {
+        let mut sql = QueryBuilder::new(COLUMNS);
+        sql.push(" WHERE token = ").push_bind(token);
+        sql.push(" AND idempotency_key = ").push_bind(key.as_str());
+        let before: Option<StoredCommand> =
+            sql.build_query_as().fetch_optional(&mut *connection).await?;
+        if let Some(before) = before {
+            return Ok(Inserted::Before(Box::new(before)));
+        }
+    }
+    let target = serde_json::to_string(&command.target)
+        .map_err(|error| StoreError::Failed(error.to_string()))?;
+    let app = match &command.target {
+        Target::App(name) => Some(name.as_str()),
+        Target::Slot(_) => None,
+    };
+    let finished_at = command.status.is_final().then_some(command.requested_at.as_millis());
+    let (problem, error) = command.refusal.clone().unzip();
+    query(
+        "INSERT INTO commands (id, server, target, app, action, status, requested_by, token, \
+         requested_from, requested_at, finished_at, problem, error, idempotency_key) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(command.id.as_str())
+    .bind(command.server.as_str())
+    .bind(target)
+    .bind(app)
+    .bind(command.action.as_str())
+    .bind(command.status.as_str())
+    .bind(&command.requested_by)
+    .bind(command.token)
+    .bind(&command.requested_from)
+    .bind(command.requested_at.as_millis())
+    .bind(finished_at)
+    .bind(problem)
+    .bind(&error)
+    .bind(&command.idempotency_key)
+    .execute(&mut *connection)
+    .await?;
+    let outcome = match command.status {
+        CommandStatus::Refused => "refused",
+        _ => "requested",
+    };
+    let row = NewAudit {
+        who: command.requested_by,
+        address: command.requested_from,
+        act: "command",
+        outcome: outcome.to_owned(),
+        server: Some(command.server.to_string()),
+        subject: format!("{} {}", command.action, command.target),
+        detail: error,
+        command: Some(command.id.to_string()),
+    };
+    audit::insert(connection, row).await?;
+    Ok(Inserted::New)
+}
+
+async fn finish(connection: &mut SqliteConnection, id: CommandId, outcome: Outcome) -> Result<()> {
+    let json = OutcomeJson {
+        reply: outcome.reply,
+        outcomes: outcome.outcomes,
+        before: outcome.before,
+        after: outcome.after,
+    };
+    let json =
+        serde_json::to_string(&json).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let row: Option<(String, String, String, String, String)> = sqlx::query_as(
+        "UPDATE commands SET status = ?, finished_at = ?, problem = ?, error = ?, outcome = ? \
+         WHERE id = ? AND status IN ('queued', 'running') \
+         RETURNING requested_by, requested_from, server, action, target",
+    )
+    .bind(outcome.status.as_str())
+    .bind(Time::now().as_millis())
+    .bind(outcome.problem)
+    .bind(&outcome.error)
+    .bind(json)
+    .bind(id.as_str())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((who, address, server, action, target)) = row else { return Ok(()) };
+    let target =
+        serde_json::from_str::<Target>(&target).map_or(target, |target| target.to_string());
+    let row = NewAudit {
+        who,
+        address,
+        act: "command",
+        outcome: outcome.status.as_str().to_owned(),
+        server: Some(server),
+        subject: format!("{action} {target}"),
+        detail: outcome.error,
+        command: Some(id.to_string()),
+    };
+    audit::insert(connection, row).await
+}

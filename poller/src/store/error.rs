@@ -1,0 +1,91 @@
+use std::path::Path;
+
+/// Why the store did not do what it was asked. What SQLite said is for the log and the command
+/// line; HTTP answers say only that the store failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be opened, or is no SQLite database.
+    #[error("{file}: cannot be opened as a database: {reason}")]
+    Open {
+        /// The file.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
+    /// It is some other program's database.
+    #[error("{file}: is a database, but not one of pm2-poller: choose another file")]
+    Foreign {
+        /// The file.
+        file: String,
+    },
+    /// A later version of this program has changed it.
+    #[error(
+        "{file}: was written by a newer pm2-poller (its schema has version {version}): run that one"
+    )]
+    Newer {
+        /// The file.
+        file: String,
+        /// Version of its schema.
+        version: i64,
+    },
+    /// Too much waits to be written, or a read took too long.
+    #[error("the database is too busy")]
+    Busy,
+    /// No space left for the file.
+    #[error("the disk or the database is full")]
+    Full,
+    /// The program is stopping.
+    #[error("the database is closed")]
+    Closed,
+    /// Somebody else moved the cursor meanwhile: what was read from it must not be stored.
+    #[error("the journal's position changed meanwhile")]
+    Moved,
+    /// What is there already has that name.
+    #[error("{0}")]
+    Exists(String),
+    /// A server has too many different names for the history to keep.
+    #[error("too many different {0}")]
+    TooMany(&'static str),
+    /// Anything else.
+    #[error("the database failed: {0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// A short word for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Open { .. } | Self::Foreign { .. } | Self::Newer { .. } => "open",
+            Self::Busy => "busy",
+            Self::Full => "full",
+            Self::Closed => "closed",
+            Self::Moved => "moved",
+            Self::Exists(_) => "exists",
+            Self::TooMany(_) => "limits",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// The same, said of opening `file`.
+    pub(super) fn opening(self, file: &Path) -> Self {
+        match self {
+            Self::Open { .. } | Self::Foreign { .. } | Self::Newer { .. } => self,
+            other => Self::Open { file: file.display().to_string(), reason: other.to_string() },
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::Busy;
+        }
+        let code = error.as_database_error().and_then(|error| error.code());
+        // SQLite's primary result codes; the extended ones keep them in the low byte.
+        match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+            Some(5 | 6 | 9) => Self::Busy,
+            Some(13) => Self::Full,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Names that samples refer to by number: instances of processes, and metrics beyond those
+//! that every process has. Numbers are given once and remembered in memory.
+
+use std::collections::HashMap;
+
+use sqlx::sqlite::SqliteConnection;
+use wire::{Instance, Time};
+
+use super::{Result, StoreError};
+
+/// Most names of one kind that a server may have within the time that samples are kept.
+const MAX_NAMES: usize = 10_000;
+/// `last_seen` is written again when it is this old, in milliseconds.
+const SEEN_AGAIN: i64 = 3_600_000;
+
+#[derive(Clone, Copy, Debug)]
+struct Name {
+    id: i64,
+    last_seen: i64,
+}
+
+/// The names of all servers whose samples were written lately.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashMap<i64, ServerNames>);
+
+#[derive(Debug, Default)]
+pub(super) struct ServerNames {
+    instances: HashMap<Instance, Name>,
+    metrics: HashMap<Box<str>, Vec<(Box<str>, Name)>>,
+    metric_count: usize,
+}
+
+impl Names {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Those of one server, read when they are not known yet.
+    pub(super) async fn of(
+        &mut self,
+        connection: &mut SqliteConnection,
+        server: i64,
+    ) -> Result<&mut ServerNames> {
+        use std::collections::hash_map::Entry;
+        match self.0.entry(server) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(ServerNames::read(connection, server).await?)),
+        }
+    }
+}
+
+impl ServerNames {
+    async fn read(connection: &mut SqliteConnection, server: i64) -> Result<Self> {
+        let mut names = Self::default();
+        let rows: Vec<(i64, String, String, u32, i64)> = sqlx::query_as(
+            "SELECT id, name, namespace, instance_id, last_seen FROM instances WHERE server = ?",
+        )
+        .bind(server)
+        .fetch_all(&mut *connection)
+        .await?;
+        for (id, name, namespace, instance_id, last_seen) in rows {
+            let Ok(name) = name.parse() else { continue };
+            let instance = Instance { name, namespace: namespace.into(), instance_id };
+            names.instances.insert(instance, Name { id, last_seen });
+        }
+        let rows: Vec<(i64, String, String, i64)> =
+            sqlx::query_as("SELECT id, name, unit, last_seen FROM metrics WHERE server = ?")
+                .bind(server)
+                .fetch_all(connection)
+                .await?;
+        for (id, name, unit, last_seen) in rows {
+            names.keep_metric(&name, &unit, Name { id, last_seen });
+        }
+        Ok(names)
+    }
+
+    fn keep_metric(&mut self, name: &str, unit: &str, known: Name) {
+        self.metrics.entry(name.into()).or_default().push((unit.into(), known));
+        self.metric_count += 1;
+    }
+
+    /// The number of an instance.
+    pub(super) async fn instance(
+        &mut self,
+        connection: &mut SqliteConnection,
+        server: i64,
+        instance: &Instance,
+        now: Time,
+    ) -> Result<i64> {
+        let now = now.as_millis();
+        if let Some(known) = self.instances.get_mut(instance) {
+            if now.saturating_sub(known.last_seen) > SEEN_AGAIN {
+                sqlx::query("UPDATE instances SET last_seen = ? WHERE id = ?")
+                    .bind(now)
+                    .bind(known.id)
+                    .execute(connection)
+                    .await?;
+                known.last_seen = now;
+            }
+            return Ok(known.id);
+        }
+        if self.instances.len() >= MAX_NAMES {
+            return Err(StoreError::TooMany("process names"));
+        }
+        let id = sqlx::query_scalar(
+            "INSERT INTO instances (server, name, namespace, instance_id, last_seen) \
+             VALUES (?, ?, ?, ?, ?) RETURNING id",
+        )
+        .bind(server)
+        .bind(instance.name.as_str())
+        .bind(&*instance.namespace)
+        .bind(instance.instance_id)
+        .bind(now)
+        .fetch_one(connection)
+        .await?;
+        self.instances.insert(instance.clone(), Name { id, last_seen: now });
+        Ok(id)
+    }
+
+    /// The number of a metric.
+    pub(super) async fn metric(
+        &mut self,
+        connection: &mut SqliteConnection,
+        server: i64,
+        (name, unit): (&str, &str),
+        now: Time,
+    ) -> Result<i64> {
+        let now = now.as_millis();
+        let known = self
+            .metrics
+            .get_mut(name)
+            .and_then(|units| units.iter_mut().find(|(known, _)| **known == *unit));
+        if let Some((_, known)) = known {
+            if now.saturating_sub(known.last_seen) > SEEN_AGAIN {
+                sqlx::query("UPDATE metrics SET last_seen = ? WHERE id = ?")
+                    .bind(now)
+                    .bind(known.id)
+                    .execute(connection)
+                    .await?;
+                known.last_seen = now;
+            }
+            return Ok(known.id);
+        }
+        if self.metric_count >= MAX_NAMES {
+            return Err(StoreError::TooMany("metric names"));
+        }
+        let id = sqlx::query_scalar(
+            "INSERT INTO metrics (server, name, unit, last_seen) VALUES (?, ?, ?, ?) RETURNING id",
+        )
+        .bind(server)
+        .bind(name)
+        .bind(unit)
+        .bind(now)
+        .fetch_one(connection)
+        .await?;
+        self.keep_metric(name, unit, Name { id, last_seen: now });
+        Ok(id)
+    }
+}
