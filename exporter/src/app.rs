@@ -102,6 +102,7 @@ impl App {
             Arc::clone(&journal),
             revision.clone(),
             state.as_ref().map(|state| state.path.as_path()),
+            config.exit_stderr,
         )
         .context("state_dir")?;
         let commands = Commands::new(Arc::clone(&home), Arc::clone(&journal));

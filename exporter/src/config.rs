@@ -42,6 +42,12 @@ pub const SETTINGS: Settings = Settings {
             "Serve other names: pm2-metrics or pm2-prom-module [default: none]",
         ),
         key(
+            "exit_stderr",
+            Form::Text,
+            "BOOL",
+            "Whether exits carry the last lines of stderr [default: true]",
+        ),
+        key(
             "anonymous_read",
             Form::Text,
             "BOOL",
@@ -80,6 +86,8 @@ pub struct Config {
     pub journal_size: usize,
     /// Whose metric names are served.
     pub compat: Compat,
+    /// Whether exits carry the last lines of stderr.
+    pub exit_stderr: bool,
     /// Everybody may read.
     pub anonymous_read: bool,
     /// What is logged.
@@ -120,6 +128,7 @@ impl Config {
             })
             .unwrap_or(2 << 20);
         let compat = reader.parsed("compat", str::parse).unwrap_or_default();
+        let exit_stderr = reader.truth("exit_stderr", true);
         let anonymous_read = reader.truth("anonymous_read", false);
         let log_level = reader.value("log_level").unwrap_or_default();
         let log_format = reader.value("log_format").unwrap_or_default();
@@ -139,6 +148,7 @@ impl Config {
             custom_metrics_max_age,
             journal_size,
             compat,
+            exit_stderr,
             anonymous_read,
             log_level,
             log_format,

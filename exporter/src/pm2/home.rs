@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout};
-use wire::{Event, EventKind, Pm2State, Process, Readings, Severity, Time};
+use wire::{Event, EventKind, Pm2State, Process, Readings, RestartCause, Severity, Time};
 
 use super::dump::{self, SaveError};
 use super::model::Reply;
@@ -16,6 +16,7 @@ use super::rpc::{CallError, Rpc};
 use super::table::{Outcome, Table};
 use super::{model, watch as watcher};
 use crate::journal::{Journal, replace_file};
+use crate::logs::Tail;
 use crate::revision::Revision;
 
 /// How long an answer may wait for the daemon to say that it is well.
@@ -24,6 +25,12 @@ const CONFIRM_WITHIN: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a list may take that somebody needs.
 const LIST_WITHIN: Duration = Duration::from_secs(5);
+
+/// How many lines of stderr an exit carries, how many characters at the most, and how old
+/// they may be.
+const LAST_WORDS: usize = 10;
+const LAST_WORDS_LENGTH: usize = 2_000;
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A reply of `getMonitorData`, on its way to the task that owns the table.
 #[derive(Debug)]
@@ -63,11 +70,14 @@ pub struct Home {
     revision: Revision,
     /// Where counters are kept.
     counters: Option<PathBuf>,
+    /// Whether exits carry the last lines of stderr.
+    exit_stderr: bool,
 }
 
 impl Home {
     /// A home at `path`, watched from now on by a task of its own. Counters are taken up from
-    /// and kept in `state`, a folder, if there is one.
+    /// and kept in `state`, a folder, if there is one. With `exit_stderr`, exits carry the last
+    /// lines of stderr.
     ///
     /// # Errors
     /// The folder cannot be read or made.
@@ -76,6 +86,7 @@ impl Home {
         journal: Arc<Journal>,
         revision: Revision,
         state: Option<&Path>,
+        exit_stderr: bool,
     ) -> io::Result<Arc<Self>> {
         let (lists, listed) = mpsc::channel(1);
         let mut table = Table::default();
@@ -85,6 +96,7 @@ impl Home {
         }
         let home = Arc::new(Self {
             path,
+            exit_stderr,
             counters,
             table: Mutex::new(table),
             link: Mutex::new(Link {
@@ -296,10 +308,34 @@ impl Home {
         if outcome.changed {
             self.revision.bump();
         }
-        for (time, event) in outcome.events.drain(..) {
+        for (time, mut event) in outcome.events.drain(..) {
+            if self.exit_stderr && event.kind == EventKind::EXIT {
+                self.add_last_words(&mut event);
+            }
             self.journal.event(time, event);
         }
         self.keep_counters();
+    }
+
+    /// What a process that ended by itself wrote to stderr last.
+    fn add_last_words(&self, event: &mut Event) {
+        let by_itself = matches!(event.cause, Some(RestartCause::Crash | RestartCause::Oom));
+        let (Some(pm_id), true) = (event.pm_id, by_itself) else { return };
+        let Some(path) = self.table(|table| table.err_log(pm_id)) else { return };
+        let fresh = std::fs::metadata(&*path)
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|ago| ago < LAST_WORDS_WITHIN));
+        // Older lines are of an earlier end.
+        if !fresh {
+            return;
+        }
+        let Ok((_, lines)) = Tail::open(Path::new(&*path), LAST_WORDS) else { return };
+        let text = lines.join("\n");
+        let skip = text.chars().count().saturating_sub(LAST_WORDS_LENGTH);
+        let text: String = text.chars().skip(skip).collect();
+        if !text.is_empty() {
+            event.details.insert("stderr".to_owned(), text);
+        }
     }
 
     /// Writes what was counted, so that it never falls.

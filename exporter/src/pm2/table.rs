@@ -256,6 +256,11 @@ impl Table {
         files
     }
 
+    /// Where PM2 keeps what a process writes to stderr.
+    pub fn err_log(&self, pm_id: u32) -> Option<Box<str>> {
+        self.rows.get(&pm_id).map(|row| row.listed.err_log.clone())
+    }
+
     /// Every process as PM2 itself lists it, for other exporters' pages.
     pub fn peers(&self) -> Vec<PeerProcess> {
         self.rows

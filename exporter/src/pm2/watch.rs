@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::frame::{Argument, Decoder, Message};
 use super::home::{Home, List};
-use super::model;
+use super::model::{self, DaemonLine};
 use super::rpc::Rpc;
 use super::table::Outcome;
+use crate::readings::KernelKills;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -89,6 +90,7 @@ async fn follow(
             )
         }),
         buffer: vec![0; 64 * 1024],
+        kernel_kills: KernelKills::new(),
         list_at: None,
     };
     follower.list_within(Duration::ZERO);
@@ -139,6 +141,7 @@ struct Follower<'a> {
     bus: UnixStream,
     decoder: Decoder,
     buffer: Vec<u8>,
+    kernel_kills: KernelKills,
     list_at: Option<Instant>,
 }
 
@@ -215,8 +218,7 @@ impl Follower<'_> {
                 }
                 None
             }
-            b"s:log:PM2" => model::daemon_line(json)
-                .map(|line| self.home.table(|table| table.daemon_line(line))),
+            b"s:log:PM2" => model::daemon_line(json).map(|line| self.daemon_line(line)),
             _ => None,
         };
         if let Some(outcome) = outcome {
@@ -224,6 +226,17 @@ impl Follower<'_> {
             self.follow_up(outcome);
         }
         self.home.spoke();
+    }
+
+    fn daemon_line(&mut self, line: DaemonLine) -> Outcome {
+        if let DaemonLine::Exited { pm_id, signal, .. } = &line
+            && &**signal == "SIGKILL"
+            && self.kernel_kills.another()
+        {
+            let over = DaemonLine::OverMemory { pm_id: *pm_id };
+            self.home.table(|table| table.daemon_line(over));
+        }
+        self.home.table(|table| table.daemon_line(line))
     }
 
     /// The bus does not tell process numbers; PM2 writes them into files before it tells of a

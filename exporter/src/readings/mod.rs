@@ -1,6 +1,7 @@
 //! What `/proc` says, at the moment of asking.
 
 mod host;
+mod kills;
 mod tree;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use wire::Readings;
 
 pub use host::Host;
+pub use kills::KernelKills;
 
 /// Readings younger than this are used again: parallel scrapes share one look.
 const SHARED_FOR: Duration = Duration::from_millis(20);

@@ -43,7 +43,11 @@ pub fn command() -> Command {
 }
 
 fn file(id: &'static str, name: &'static str, help: &'static str) -> Arg {
-    Arg::new(id).value_name(name).required(true).value_parser(clap::value_parser!(PathBuf)).help(help)
+    Arg::new(id)
+        .value_name(name)
+        .required(true)
+        .value_parser(clap::value_parser!(PathBuf))
+        .help(help)
 }
 
 /// The matches of the command that was given, for reading the configuration.

@@ -149,7 +149,8 @@ fn take(
             let cwd = std::path::absolute(cwd)?;
             let id = new_id().map_err(anyhow::Error::msg)?;
             let start = start_of(app, &cwd, &workshop.path());
-            let repository = known.and_then(|known| known.repository.as_deref()).unwrap_or_default();
+            let repository =
+                known.and_then(|known| known.repository.as_deref()).unwrap_or_default();
             // Never with credentials, whatever the old file holds.
             let shown = Repository::parse(repository, &workshop.settings)
                 .map_or_else(|_| "imported".to_owned(), |repository| repository.to_string());
@@ -176,7 +177,10 @@ fn take(
                     current: true,
                     kept: true,
                 },
-                env: values(&app.env).into_iter().filter(|(name, _)| !state.env.contains_key(name)).collect(),
+                env: values(&app.env)
+                    .into_iter()
+                    .filter(|(name, _)| !state.env.contains_key(name))
+                    .collect(),
                 start,
                 health_path: None,
                 imported: true,
@@ -206,7 +210,9 @@ fn start_of(app: &OldApp, cwd: &Path, path: &str) -> Option<Start> {
         _ => Vec::new(),
     };
     if script.is_file() {
-        let node = script.extension().is_some_and(|end| ["js", "cjs", "mjs"].iter().any(|known| end == *known));
+        let node = script
+            .extension()
+            .is_some_and(|end| ["js", "cjs", "mjs"].iter().any(|known| end == *known));
         let node = node.then(Vec::new);
         return Some(Start { script, node, args, env: Env::new(), cwd: cwd.to_owned() });
     }

@@ -90,7 +90,10 @@ impl Workspace {
     pub async fn up(mut self, reclaim: bool) -> anyhow::Result<Vec<Line>> {
         for place in &self.workshop.settings.places {
             let root = self.workshop.store.root().display().to_string();
-            self.workshop.store.prepare(&place.slot).with_context(|| format!("slots.root: {root}"))?;
+            self.workshop
+                .store
+                .prepare(&place.slot)
+                .with_context(|| format!("slots.root: {root}"))?;
         }
         if !self.connect().await? {
             self.start_daemon().await?;
@@ -156,7 +159,10 @@ impl Workspace {
         let until = Instant::now() + DAEMON;
         while !self.connect().await? {
             if Instant::now() >= until {
-                bail!("'pm2 {word}' ended with {status}, and no daemon answers in {}", self.workshop.home.display());
+                bail!(
+                    "'pm2 {word}' ended with {status}, and no daemon answers in {}",
+                    self.workshop.home.display()
+                );
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -269,7 +275,8 @@ impl Workspace {
         let seen = workshop.seen(&listing, place, &state);
         let is_online = found.iter().all(|running| running.status == "online");
         if state.standing.change.is_some() {
-            let note = Err("a change was cut off; pm2-exporter serve will bring it to its end".to_owned());
+            let note =
+                Err("a change was cut off; pm2-exporter serve will bring it to its end".to_owned());
             if seen != Seen::Nothing {
                 return self.line(&name, place.port, shown(&state.standing.current), note).await;
             }
@@ -406,9 +413,12 @@ impl Workspace {
         // Before the stop: what is saved is what the next boot starts.
         let saved = self.workshop.save_listing(&listing, &[]);
         let rpc = (self.workshop.connection)()?;
-        let slots = self.workshop.settings.places.iter().map(|place| {
-            (format!("slot-{}", place.slot), place.port)
-        });
+        let slots = self
+            .workshop
+            .settings
+            .places
+            .iter()
+            .map(|place| (format!("slot-{}", place.slot), place.port));
         let admin = (ADMIN.to_owned(), self.workshop.settings.admin.port);
         let mut lines = Vec::new();
         for (name, port) in std::iter::once(admin).chain(slots) {
@@ -471,12 +481,19 @@ fn status_of(listing: &Listing, name: &str) -> (String, bool) {
 
 /// A program with its arguments; `node file …` is run by Node.js directly.
 fn command(words: &[String], cwd: &Path, path: &str) -> Start {
-    let (program, args) = words.split_first().map_or(("", &[][..]), |(word, rest)| (word.as_str(), rest));
+    let (program, args) =
+        words.split_first().map_or(("", &[][..]), |(word, rest)| (word.as_str(), rest));
     if program == "node"
         && let Some((file, args)) = args.split_first()
     {
         let (script, args) = (cwd.join(file), args.to_vec());
-        return Start { script, node: Some(Vec::new()), args, env: Env::new(), cwd: cwd.to_owned() };
+        return Start {
+            script,
+            node: Some(Vec::new()),
+            args,
+            env: Env::new(),
+            cwd: cwd.to_owned(),
+        };
     }
     let script = if program.contains('/') {
         cwd.join(program)
