@@ -203,8 +203,7 @@ fn poller_configuration(listen: &str, database: &str, url: &str, token_file: &st
 /// # Errors
 /// The program does not do so.
 pub async fn new_exporter_token(name: &str) -> anyhow::Result<(String, String)> {
-    let arguments =
-        ["token", "create", "--name", name, "--scope", "read", "--scope", "control"];
+    let arguments = ["token", "create", "--name", name, "--scope", "read", "--scope", "control"];
     let ended = Launch::exporter()?.with(&arguments).run().await?;
     anyhow::ensure!(ended.code == Some(0), "pm2-exporter {arguments:?}: {}", ended.stderr);
     let token = last_line(&ended.stdout)?;
@@ -227,8 +226,7 @@ pub async fn new_poller_token(
     name: &str,
     role: &str,
 ) -> anyhow::Result<String> {
-    let arguments =
-        ["token", "create", "--config", configuration, "--name", name, "--role", role];
+    let arguments = ["token", "create", "--config", configuration, "--name", name, "--role", role];
     let ended = Launch::poller()?.with(&arguments).run().await?;
     anyhow::ensure!(ended.code == Some(0), "pm2-poller {arguments:?}: {}", ended.stderr);
     last_line(&ended.stdout)

@@ -28,9 +28,8 @@ impl Metrics {
         let mut all: Vec<Metric> = Vec::new();
         for line in page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let metric = parse(line).with_context(|| format!("no series: {line:?}"))?;
-            let twice = all.iter().any(|other| {
-                other.name == metric.name && other.labels == metric.labels
-            });
+            let twice =
+                all.iter().any(|other| other.name == metric.name && other.labels == metric.labels);
             anyhow::ensure!(!twice, "there twice: {line:?}");
             all.push(metric);
         }
@@ -43,7 +42,9 @@ impl Metrics {
             .iter()
             .filter(|metric| metric.name == name)
             .filter(|metric| {
-                let has = |(key, value): &(&str, &str)| metric.labels.get(*key).is_some_and(|its| its == value);
+                let has = |(key, value): &(&str, &str)| {
+                    metric.labels.get(*key).is_some_and(|its| its == value)
+                };
                 labels.iter().all(has)
             })
             .collect()
@@ -67,7 +68,10 @@ impl Metrics {
 
     /// How many series have this label with this value, whatever their name.
     pub fn count(&self, label: &str, value: &str) -> usize {
-        self.0.iter().filter(|metric| metric.labels.get(label).is_some_and(|its| its == value)).count()
+        self.0
+            .iter()
+            .filter(|metric| metric.labels.get(label).is_some_and(|its| its == value))
+            .count()
     }
 
     /// Every series.

@@ -329,7 +329,7 @@ mod tests {
             panic!("as a failing test does");
         };
         let tasks = tokio::task::LocalSet::new();
-        let ended = tasks.run_until(tokio::task::spawn_local(test)).await;
+        let ended = tasks.run_until(tasks.spawn_local(test)).await;
         assert!(ended.unwrap_err().is_panic());
         assert!(process::marked(&told.recv().unwrap()).is_empty());
     }

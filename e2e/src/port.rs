@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
 
@@ -9,11 +11,14 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt}
 ///
 /// A socket is bound to it and does not listen. The kernel then gives the port to nobody who
 /// asks for any port, while a program that asks for this very port, with `SO_REUSEADDR` as
-/// every server sets it, gets it. Until then, connections to it are refused.
+/// every server sets it, gets it. Until then, connections to it are refused. Since two who
+/// reserve would count as such a program too, a name in the kernel's abstract namespace says
+/// that a port is reserved.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
     _held: OwnedFd,
+    _name: UnixListener,
 }
 
 impl Port {
@@ -38,8 +43,9 @@ impl Port {
         sockopt::set_socket_reuseaddr(&held, true)?;
         rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::CLOEXEC)?;
         bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, number))?;
-        let address = SocketAddr::try_from(getsockname(&held)?)?;
-        Ok(Self { number: address.port(), _held: held })
+        let number = SocketAddr::try_from(getsockname(&held)?)?.port();
+        let name = UnixAddr::from_abstract_name(format!("pm2-fleet-port-{number}"))?;
+        Ok(Self { number, _held: held, _name: UnixListener::bind_addr(&name)? })
     }
 
     /// Its number.
@@ -62,11 +68,12 @@ mod tests {
     fn a_reserved_port_is_refused_to_clients_and_open_to_the_program_it_is_for() {
         let port = Port::free().unwrap();
         assert!(TcpStream::connect(port.address()).is_err());
+        assert_ne!(Port::preferably(port.number()).unwrap().number(), port.number());
         let listener = TcpListener::bind(port.address()).unwrap();
         assert!(TcpStream::connect(port.address()).is_ok());
         assert!(TcpListener::bind(port.address()).is_err());
-        assert_ne!(Port::preferably(port.number()).unwrap().number(), port.number());
-        drop(listener);
+        let taken = listener.local_addr().unwrap().port();
+        assert_ne!(Port::preferably(taken).unwrap().number(), taken);
     }
 
     #[test]

@@ -49,7 +49,12 @@ pub async fn guarded_exporter(home: &Path, more: &str) -> anyhow::Result<Guarded
         .configuration(&format!("{more}\n{read_block}{control_block}"))?;
     let program = launch.start().await?;
     let client = program.client();
-    Ok(Guarded { read: client.with_token(read), control: client.with_token(&token), token, program })
+    Ok(Guarded {
+        read: client.with_token(read),
+        control: client.with_token(&token),
+        token,
+        program,
+    })
 }
 
 /// A token for an exporter and the block that lets it in.
@@ -59,9 +64,8 @@ pub async fn guarded_exporter(home: &Path, more: &str) -> anyhow::Result<Guarded
 pub fn exporter_token(name: &str, scopes: &[&str]) -> anyhow::Result<(String, String)> {
     let token = Token::new(Issuer::Exporter)?;
     let sha256 = token.hash();
-    let block = format!(
-        "[[tokens]]\nname = {name:?}\nsha256 = \"{sha256}\"\nscopes = {scopes:?}\n"
-    );
+    let block =
+        format!("[[tokens]]\nname = {name:?}\nsha256 = \"{sha256}\"\nscopes = {scopes:?}\n");
     Ok((token.reveal().to_owned(), block))
 }
 

@@ -45,7 +45,11 @@ async fn every_way_of_breaking_is_survived_and_told() -> Result<()> {
             let start = Instant::now();
             let answer = client.get(path).await?;
             assert_eq!(answer.status, 200, "{mode:?} {}", answer.text);
-            assert!(start.elapsed() <= Duration::from_secs(1), "{mode:?} {path} {:?}", start.elapsed());
+            assert!(
+                start.elapsed() <= Duration::from_secs(1),
+                "{mode:?} {path} {:?}",
+                start.elapsed()
+            );
         }
         is_up(client, false).await.with_context(|| format!("{mode:?}"))?;
         let state: wire::State = client.json("/api/state").await?;
@@ -53,7 +57,9 @@ async fn every_way_of_breaking_is_survived_and_told() -> Result<()> {
         assert!(!error.is_empty(), "{mode:?}");
         client.get("/readyz").await.map(|answer| assert_eq!(answer.status, 503))?;
         fake.set_mode(Mode::Answers)?;
-        is_up(client, true).await.with_context(|| format!("after {mode:?}: {}", exporter.stderr()))?;
+        is_up(client, true)
+            .await
+            .with_context(|| format!("after {mode:?}: {}", exporter.stderr()))?;
         let list: wire::ProcessList = client.json("/api/processes").await?;
         assert_eq!(list.total, 6, "after {mode:?}");
     }
@@ -100,7 +106,8 @@ async fn nonsense_on_the_bus_is_survived() -> Result<()> {
     let fake = FakePm2::start(pm2_process::processes(2))?;
     let exporter = exporter(&fake).await?;
     let client = exporter.client();
-    wait_until("it listens to the bus", SOON, async || (fake.subscribers() > 0).then_some(())).await?;
+    wait_until("it listens to the bus", SOON, async || (fake.subscribers() > 0).then_some(()))
+        .await?;
     for body in [
         json!(null),
         json!([]),
@@ -138,7 +145,8 @@ async fn nonsense_on_the_bus_is_survived() -> Result<()> {
 async fn a_flood_on_the_bus_is_not_in_the_way() -> Result<()> {
     let fake = FakePm2::start(pm2_process::processes(2))?;
     let exporter = exporter(&fake).await?;
-    wait_until("it listens to the bus", SOON, async || (fake.subscribers() > 0).then_some(())).await?;
+    wait_until("it listens to the bus", SOON, async || (fake.subscribers() > 0).then_some(()))
+        .await?;
     // As PM2 7.0.4 writes it for fork mode.
     let line = format!(
         "{{\"process\":{{\"pm_id\":0,\"name\":\"app-0\",\"rev\":null,\"namespace\":\"default\"}},\

@@ -31,7 +31,8 @@ async fn scene() -> Result<Scene> {
 }
 
 fn pids(processes: &[Value]) -> Vec<u64> {
-    let mut pids: Vec<u64> = processes.iter().filter_map(|process| process["pid"].as_u64()).collect();
+    let mut pids: Vec<u64> =
+        processes.iter().filter_map(|process| process["pid"].as_u64()).collect();
     pids.sort_unstable();
     pids
 }
@@ -222,7 +223,10 @@ async fn what_pm2_refuses_has_failed_and_says_why() -> Result<()> {
     } else {
         let record: Value = answer.json()?;
         assert_eq!(record["status"], "failed", "{record}");
-        assert!(record["error"].as_str().is_some_and(|text| text.contains("1 id unknown")), "{record}");
+        assert!(
+            record["error"].as_str().is_some_and(|text| text.contains("1 id unknown")),
+            "{record}"
+        );
     }
     fake.set_mode(Mode::Refuses)?;
     wait_until("PM2 is gone", SOON, async || {

@@ -110,8 +110,14 @@ async fn an_exit_by_itself_has_its_code() -> Result<()> {
     .await?;
     let events = poller.events("vm1").await?;
     let thrown = events.iter().find(|event| event["kind"] == "exception").context("none")?;
-    assert!(thrown["message"].as_str().is_some_and(|text| text.contains("asked to throw")), "{thrown}");
-    assert!(thrown["details"]["stack"].as_str().is_some_and(|text| text.contains("crash.js")), "{thrown}");
+    assert!(
+        thrown["message"].as_str().is_some_and(|text| text.contains("asked to throw")),
+        "{thrown}"
+    );
+    assert!(
+        thrown["details"]["stack"].as_str().is_some_and(|text| text.contains("crash.js")),
+        "{thrown}"
+    );
     Ok(())
 }
 
@@ -167,7 +173,10 @@ async fn a_crash_loop_ends_with_errored() -> Result<()> {
     let starts = of_app.iter().filter(|event| event["kind"] == "online").count();
     assert_eq!(exits, starts, "{of_app:?}");
     let last = of_app.last().context("none")?;
-    assert_eq!((last["kind"].as_str(), last["severity"].as_str()), (Some("errored"), Some("critical")));
+    assert_eq!(
+        (last["kind"].as_str(), last["severity"].as_str()),
+        (Some("errored"), Some("critical"))
+    );
     let codes = of_app.iter().filter(|event| event["kind"] == "exit");
     assert!(codes.clone().all(|event| event["exit_code"] == 7), "{of_app:?}");
     Ok(())

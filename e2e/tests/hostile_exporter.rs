@@ -1,11 +1,12 @@
 //! An exporter that lies: it can name itself nobody else, and write nothing into the future.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::routing::any;
 use e2e::scene::{self, SOON, Server};
 use e2e::wait_until;
@@ -55,7 +56,8 @@ impl Hostile {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
-    fn page(&self) -> Value {
+    /// The two entries after a position.
+    fn page(&self, position: u64) -> Value {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let time = Time::now().plus_millis(self.ahead.load(Ordering::SeqCst));
         let readings = json!({"cpu_seconds": number, "memory_bytes": 1000});
@@ -71,20 +73,20 @@ impl Hostile {
         process["custom"] = json!([{"name": "server", "value": 1, "unit": "honest"}]);
         let mut sampled = merged(&instance, &readings);
         sampled["restarts"] = 0.into();
-        let journal = json!({"epoch": "e", "first": 1, "next": 2 * number + 1});
+        let journal = json!({"epoch": "e", "first": 1, "next": position + 3});
         json!({
             "now": time,
             "server": "honest",
             "journal": journal,
             "entries": [
-                {"seq": 2 * number - 1, "time": time, "server": "honest",
+                {"seq": position + 1, "time": time, "server": "honest",
                  "record": {"sample": {"processes": [sampled]}}},
-                {"seq": 2 * number, "time": time, "server": "honest",
+                {"seq": position + 2, "time": time, "server": "honest",
                  "record": {"event": {"kind": "exit", "severity": "info", "app": "web",
                                       "message": "a lie", "server": "honest",
                                       "details": {"server": "honest"}}}},
             ],
-            "after": 2 * number,
+            "after": position + 2,
             "lost": 0,
             "more": false,
             "state_revision": number,
@@ -108,8 +110,12 @@ fn merged(one: &Value, other: &Value) -> Value {
     both.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-async fn answer(State(hostile): State<Hostile>) -> ([(&'static str, &'static str); 1], String) {
-    let page = hostile.page().to_string();
+async fn answer(
+    State(hostile): State<Hostile>,
+    Query(parameters): Query<BTreeMap<String, String>>,
+) -> ([(&'static str, &'static str); 1], String) {
+    let position = parameters.get("after").and_then(|after| after.parse().ok()).unwrap_or(0);
+    let page = hostile.page(position).to_string();
     let other = hostile.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
     ([("content-type", "application/json")], other.unwrap_or(page))
 }

@@ -51,13 +51,8 @@ fn command(folder: &Path) -> Result<Command> {
 async fn start(folder: &Path) -> Result<Run> {
     let mut child = command(folder)?.stdout(Stdio::piped()).spawn()?;
     let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
-    let mut run = Run {
-        child,
-        page: String::new(),
-        token: String::new(),
-        restart: String::new(),
-        stdout,
-    };
+    let mut run =
+        Run { child, page: String::new(), token: String::new(), restart: String::new(), stdout };
     // Ends with the program at the latest, which has deadlines of its own.
     let mut line = String::new();
     while run.stdout.read_line(&mut line)? > 0 {

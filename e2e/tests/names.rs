@@ -117,9 +117,29 @@ async fn what_pm2_takes_for_more_than_a_name_acts_on_nothing() -> Result<()> {
     wait_for_instances(&exporter.read, "web", Status::Online, 1).await?;
     let before = lives(&pm2)?;
     let names = [
-        "all", "ALL", "/.*/", "/web/", "0", "1", "-1", "*", "shop", "default", "we", "web ", "Web",
-        "web,api", "web api", "../web", "web;id", "$(id)", "--update-env", "id-0", "undefined",
-        "__proto__", "null",
+        "all",
+        "ALL",
+        "/.*/",
+        "/web/",
+        "0",
+        "1",
+        "-1",
+        "*",
+        "shop",
+        "default",
+        "we",
+        "web ",
+        "Web",
+        "web,api",
+        "web api",
+        "../web",
+        "web;id",
+        "$(id)",
+        "--update-env",
+        "id-0",
+        "undefined",
+        "__proto__",
+        "null",
     ];
     for name in names {
         refused(&exporter.control, name).await?;

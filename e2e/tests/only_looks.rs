@@ -82,7 +82,8 @@ async fn beside_a_running_pm2_nothing_is_started_and_nothing_written() -> Result
     let client = exporter.client();
     wait_for_instances(client, "web", Status::Online, 1).await?;
     for _ in 0..50 {
-        for path in ["/", "/metrics", "/api/state", "/api/processes", "/api/journal", "/api/slots"] {
+        for path in ["/", "/metrics", "/api/state", "/api/processes", "/api/journal", "/api/slots"]
+        {
             client.get(path).await?.ok()?;
         }
     }

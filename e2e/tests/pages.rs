@@ -91,7 +91,7 @@ async fn the_api_tells_servers_apps_history_and_discovery() -> Result<()> {
     assert!(discovered.is_array() && discovered.to_string().contains(&address), "{discovered}");
 
     let history = async |metric: &str| -> Option<Vec<Value>> {
-        let path = format!("/api/servers/vm1/apps/busy/metrics?metric={metric}");
+        let path = format!("/api/servers/vm1/apps/busy/metrics?metric={metric}&step=1s");
         let answer: Value = poller.admin.json(&path).await.ok()?;
         let points = answer["series"].as_array()?.first()?["points"].as_array()?.clone();
         (points.len() >= 3).then_some(points)

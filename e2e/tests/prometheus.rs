@@ -35,8 +35,8 @@ async fn both_programs_are_scraped_with_a_token_and_agree() -> Result<()> {
     ])
     .await?;
 
-    let is = |value: f64| move |series: &[e2e::prometheus::Series]| {
-        series.len() == 1 && series[0].value == value
+    let is = |value: f64| {
+        move |series: &[e2e::prometheus::Series]| series.len() == 1 && series[0].value == value
     };
     prometheus.wait_for("up{job='exporter'}", is(1.0)).await?;
     prometheus.wait_for("up{job='poller'}", is(1.0)).await?;
@@ -86,7 +86,9 @@ async fn the_series_of_a_dead_server_are_gone_and_only_its_being_down_is_told() 
 
     two.program.kill();
     prometheus
-        .wait_for("pm2_server_up{server='dying'}", |found| found.len() == 1 && found[0].value == 0.0)
+        .wait_for("pm2_server_up{server='dying'}", |found| {
+            found.len() == 1 && found[0].value == 0.0
+        })
         .await?;
     // Prometheus marks what a scrape no longer has as gone at that very scrape.
     let gone = "{server='dying',__name__=~'pm2_.*',__name__!~'pm2_server_.*'}";
@@ -98,7 +100,9 @@ async fn the_series_of_a_dead_server_are_gone_and_only_its_being_down_is_told() 
     assert!(prometheus.query("pm2_process_up{server='never'}").await?.is_empty());
 
     let page = poller.metrics().await?;
-    for series in page.iter().filter(|series| series.labels.get("server").is_some_and(|its| its == "dying")) {
+    for series in
+        page.iter().filter(|series| series.labels.get("server").is_some_and(|its| its == "dying"))
+    {
         assert!(series.name.starts_with("pm2_server_"), "{series:?}");
     }
     Ok(())

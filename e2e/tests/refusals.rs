@@ -50,7 +50,12 @@ async fn the_exporter_refuses_each_in_its_own_way() -> Result<()> {
         answer.problem_of(400).with_context(|| format!("id {id}"))?;
     }
     for body in [
-        "", "{", "[]", "null", "\"restart\"", r#"{"target":{"app":"web"}}"#,
+        "",
+        "{",
+        "[]",
+        "null",
+        "\"restart\"",
+        r#"{"target":{"app":"web"}}"#,
         r#"{"target":{"app":"web"},"action":"explode"}"#,
         r#"{"target":{"process":"web"},"action":"restart"}"#,
         r#"{"target":{"app":"web"},"action":"restart","force":true}"#,
@@ -81,8 +86,15 @@ async fn the_exporter_asks_who_you_are() -> Result<()> {
     let before = run_of(&pm2)?;
     let nobody = exporter.program.client();
     let reads = [
-        "/", "/metrics", "/api/state", "/api/processes", "/api/processes/web", "/api/journal",
-        "/api/slots", "/api/slots/a", "/api/commands/x",
+        "/",
+        "/metrics",
+        "/api/state",
+        "/api/processes",
+        "/api/processes/web",
+        "/api/journal",
+        "/api/slots",
+        "/api/slots/a",
+        "/api/commands/x",
     ];
     let strangers = [
         nobody.clone(),
@@ -159,7 +171,10 @@ async fn the_poller_refuses_each_in_its_own_way() -> Result<()> {
     admin.post(&format!("{path}/nobody/restart?wait=30s")).await?.problem(404, "unknown_app")?;
     admin.post(&format!("{path}/all/restart?wait=30s")).await?.problem(404, "unknown_app")?;
     admin.post(&format!("{path}/web/explode")).await?.problem(404, "unknown_action")?;
-    admin.post("/api/commands/vm1/slots/zz/restart?wait=30s").await?.problem(404, "unknown_slot")?;
+    admin
+        .post("/api/commands/vm1/slots/zz/restart?wait=30s")
+        .await?
+        .problem(404, "unknown_slot")?;
     admin.get("/api/commands/never-heard-of").await?.problem(404, "unknown_command")?;
     admin.get("/api/servers/vm9").await?.problem(404, "unknown_server")?;
     admin.get("/api/servers/vm9/apps").await?.problem(404, "unknown_server")?;
@@ -200,8 +215,15 @@ async fn the_poller_asks_who_you_are() -> Result<()> {
     let before = run_of(&pm2)?;
     let restart = "/api/commands/vm1/apps/web/restart?wait=30s";
     let reads = [
-        "/metrics", "/api/servers", "/api/servers/vm1", "/api/servers/vm1/apps", "/api/events",
-        "/api/commands", "/sd/prometheus", "/api/me", "/api/servers/vm1/slots",
+        "/metrics",
+        "/api/servers",
+        "/api/servers/vm1",
+        "/api/servers/vm1/apps",
+        "/api/events",
+        "/api/commands",
+        "/sd/prometheus",
+        "/api/me",
+        "/api/servers/vm1/slots",
         "/api/servers/vm1/apps/web/metrics?metric=memory",
     ];
     let strangers = [

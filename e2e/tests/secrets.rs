@@ -10,8 +10,13 @@ use serde_json::json;
 use wire::Status;
 
 /// Told apart, so that a find says where it came from.
-const CANARIES: [&str; 5] =
-    ["canary-environment", "canary-argument", "canary-repository", "canary-node", "canary-database"];
+const CANARIES: [&str; 5] = [
+    "canary-environment",
+    "canary-argument",
+    "canary-repository",
+    "canary-node",
+    "canary-database",
+];
 
 fn clean(place: &str, text: &str) -> Result<()> {
     for canary in CANARIES {
@@ -61,9 +66,7 @@ fn repository() -> Result<Folder> {
         vec!["init", "--quiet", "--initial-branch=main"],
         vec!["remote", "add", "origin", remote],
         vec!["add", "secret.js"],
-        vec![
-            "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "a",
-        ],
+        vec!["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "a"],
     ] {
         let status = std::process::Command::new("git")
             .args(&arguments)
@@ -127,22 +130,49 @@ async fn a_planted_secret_appears_nowhere() -> Result<()> {
     clean_answers(
         &exporter.control,
         &[
-            "/", "/metrics", "/healthz", "/readyz", "/api/state", "/api/processes",
-            "/api/processes/keeper", "/api/journal?after=0&limit=10000", "/api/slots",
-            "/api/commands/with-arguments", &format!("/api/commands/{id}"), "/nowhere",
-            "/api/processes/nobody", "/api/journal?after=canary",
+            "/",
+            "/metrics",
+            "/healthz",
+            "/readyz",
+            "/api/state",
+            "/api/processes",
+            "/api/processes/keeper",
+            "/api/journal?after=0&limit=10000",
+            "/api/slots",
+            "/api/commands/with-arguments",
+            &format!("/api/commands/{id}"),
+            "/nowhere",
+            "/api/processes/nobody",
+            "/api/journal?after=canary",
         ],
     )
     .await?;
     clean_answers(
         &poller.admin,
         &[
-            "/", "/servers/vm1", "/servers/vm1/apps/keeper", "/events", "/commands", "/login",
-            "/metrics", "/healthz", "/readyz", "/sd/prometheus", "/api/servers",
-            "/api/servers/vm1", "/api/servers/vm1/apps", "/api/servers/vm1/apps/keeper",
-            "/api/servers/vm1/slots", "/api/servers/vm1/apps/keeper/metrics?metric=memory",
-            "/api/events?limit=1000", "/api/commands", &format!("/api/commands/{id}"),
-            "/api/audit", "/api/tokens", "/api/me", "/api/openapi.json",
+            "/",
+            "/servers/vm1",
+            "/servers/vm1/apps/keeper",
+            "/events",
+            "/commands",
+            "/login",
+            "/metrics",
+            "/healthz",
+            "/readyz",
+            "/sd/prometheus",
+            "/api/servers",
+            "/api/servers/vm1",
+            "/api/servers/vm1/apps",
+            "/api/servers/vm1/apps/keeper",
+            "/api/servers/vm1/slots",
+            "/api/servers/vm1/apps/keeper/metrics?metric=memory",
+            "/api/events?limit=1000",
+            "/api/commands",
+            &format!("/api/commands/{id}"),
+            "/api/audit",
+            "/api/tokens",
+            "/api/me",
+            "/api/openapi.json",
         ],
     )
     .await?;

@@ -39,7 +39,11 @@ async fn nobody_is_let_in_from_outside_without_a_token() -> Result<()> {
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
             let ended = launch.clone().argument("--listen").argument(address).run().await?;
             assert_eq!(ended.code, CONFIGURATION, "{address}: {}", ended.stderr);
-            assert!(ended.stderr.contains("listen") && ended.stderr.contains("token"), "{}", ended.stderr);
+            assert!(
+                ended.stderr.contains("listen") && ended.stderr.contains("token"),
+                "{}",
+                ended.stderr
+            );
         }
         assert!(folder.exists());
     }
@@ -64,8 +68,16 @@ async fn every_mistake_of_the_exporters_configuration_is_told_at_once() -> Resul
     let ended = launch.run().await?;
     assert_eq!(ended.code, CONFIGURATION, "{}", ended.stderr);
     for key in [
-        "listen", "sample_interval", "pm2_home", "compat", "pm2_homes", "tokens[0].name",
-        "tokens[0].sha256", "tokens[0].scopes", "tokens[1].sha256", "slots.slot[0].name",
+        "listen",
+        "sample_interval",
+        "pm2_home",
+        "compat",
+        "pm2_homes",
+        "tokens[0].name",
+        "tokens[0].sha256",
+        "tokens[0].scopes",
+        "tokens[1].sha256",
+        "slots.slot[0].name",
         "slots.slot[0].port",
     ] {
         let told = ended.stderr.lines().any(|line| line.trim_start().starts_with(key));
@@ -90,8 +102,13 @@ async fn every_mistake_of_the_pollers_configuration_is_told_at_once() -> Result<
     let ended = launch.clone().run().await?;
     assert_eq!(ended.code, CONFIGURATION, "{}", ended.stderr);
     for key in [
-        "listen", "poll_timeout", "databse", "servers[0].id", "servers[1].url",
-        "servers[2].token_file", "servers[3].id",
+        "listen",
+        "poll_timeout",
+        "databse",
+        "servers[0].id",
+        "servers[1].url",
+        "servers[2].token_file",
+        "servers[3].id",
     ] {
         let told = ended.stderr.lines().any(|line| line.trim_start().starts_with(key));
         assert!(told, "nothing about {key}: {}", ended.stderr);

@@ -104,10 +104,8 @@ async fn a_journal_that_waits_answers_when_the_exporter_stops() -> Result<()> {
     let mut waiting = TcpStream::connect(exporter.launch().address())?;
     waiting.set_read_timeout(Some(SOON))?;
     waiting.write_all(request.as_bytes())?;
-    wait_until("the request was read", SOON, async || {
-        has_read(&waiting).ok()?.then_some(())
-    })
-    .await?;
+    wait_until("the request was read", SOON, async || has_read(&waiting).ok()?.then_some(()))
+        .await?;
     let ended = exporter.stop(DEADLINE).await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let mut answer = String::new();

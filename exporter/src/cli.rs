@@ -10,6 +10,7 @@ use service::token::{Issuer, Token};
 
 use crate::access::Scope;
 use crate::app::App;
+use crate::check::{self, Level};
 use crate::config::{Config, SETTINGS};
 use crate::{http, placeholder, slots};
 
@@ -46,7 +47,8 @@ fn command() -> Command {
             ),
         )
         .subcommand(
-            Command::new("check").about("Check the configuration, and whether PM2 answers").args(SETTINGS.args()),
+            Command::new("check").about("Say what is wrong with the configuration and this machine's PM2").arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
+                .args(SETTINGS.args()),
         )
 }
 
@@ -75,7 +77,7 @@ pub fn run() -> Result<(), Failure> {
         Some(("check", matches)) => {
             let config = config(matches)?;
             service::log::init(config.log_format, "off".parse().unwrap_or_default());
-            block_on(check(config))
+            block_on(check(config, matches.get_flag("json")))
         }
         _ => Ok(()),
     }
@@ -138,36 +140,26 @@ fn create_token(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn check(config: Config) -> Result<(), Failure> {
+async fn check(config: Config, json: bool) -> Result<(), Failure> {
     let home = config.pm2_home.clone();
+    // What the exporter that runs keeps is not for a look from the side.
+    let config = Config { state_dir: None, ..config };
     let app = App::start(config, Shutdown::default())?;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(3);
-    let refreshed = loop {
-        match app.home.refresh().await {
-            Err(_) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-            other => break other,
-        }
+    while app.home.refresh().await.is_err() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let findings = check::findings(&home, &app.home.state(), &app.processes(), &app.host());
+    let text = if json {
+        serde_json::to_string_pretty(&serde_json::json!({ "findings": findings }))?
+    } else {
+        findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
-    let mut out = std::io::stdout().lock();
-    let state = app.home.state();
-    let written = match refreshed {
-        Ok(()) => writeln!(
-            out,
-            "ok: configuration\nok: PM2 {} in {} answers, {} processes",
-            state.version.unwrap_or_default(),
-            home.display(),
-            app.home.processes(|_| Default::default()).len()
-        ),
-        Err(error) => {
-            let error = state.error.unwrap_or_else(|| error.to_string());
-            return Err(
-                anyhow::anyhow!("configuration is right, but PM2 is not there: {error}").into()
-            );
-        }
-    };
-    written.context("standard output cannot be written")?;
+    writeln!(std::io::stdout().lock(), "{text}").context("standard output cannot be written")?;
+    let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
+    if problems > 0 {
+        return Err(anyhow::anyhow!("{problems} problems").into());
+    }
     Ok(())
 }
 

@@ -7,6 +7,8 @@ pub enum Kind {
     Counter,
     /// Rises and falls.
     Gauge,
+    /// Quantiles alone, as Node.js reports them.
+    Summary,
     /// Always 1; its labels are the content.
     Info,
 }
@@ -42,6 +44,11 @@ families! {
     CONFIRMED Gauge "pm2_last_confirmed_timestamp_seconds" []
         "When the PM2 daemon last confirmed its process list."
 
+    DUMP_MISSING Gauge "pm2_dump_missing_processes" []
+        "Apps that PM2 has and that its saved list lacks: a reboot would lose them."
+    DUMP_EXTRA Gauge "pm2_dump_extra_processes" []
+        "Apps that PM2's saved list has and that it does not have now."
+
     PROCESS_UP Gauge "pm2_process_up" []
         "Whether PM2 calls the process online and it exists."
     PROCESS_STATE Gauge "pm2_process_state" ["state"]
@@ -65,7 +72,7 @@ families! {
     PROCESS_INFO Info "pm2_process_info"
         ["pm_id", "version", "node_version", "interpreter", "exec_mode"]
         "What the process is."
-    PROCESS_LOOP Gauge "pm2_process_event_loop_latency_seconds" ["quantile"]
+    PROCESS_LOOP Summary "pm2_process_event_loop_latency_seconds" ["quantile"]
         "Event loop latency as Node.js reports it."
     PROCESS_HEAP_USED Gauge "pm2_process_heap_used_bytes" []
         "Used part of the V8 heap."
@@ -77,7 +84,7 @@ families! {
         "Active libuv requests."
     PROCESS_HTTP_RATE Gauge "pm2_process_http_requests_per_second" []
         "HTTP requests per second as the application reports them."
-    PROCESS_HTTP_LATENCY Gauge "pm2_process_http_latency_seconds" ["quantile"]
+    PROCESS_HTTP_LATENCY Summary "pm2_process_http_latency_seconds" ["quantile"]
         "HTTP latency as the application reports it."
     PROCESS_CUSTOM Gauge "pm2_process_custom" ["metric", "unit"]
         "A metric of the application's own, in its own unit."
@@ -90,6 +97,10 @@ families! {
         "Whether a process other than the slot's own holds its port."
     SLOT_INFO Info "pm2_slot_info" ["type", "repository", "branch", "commit"]
         "What the slot runs."
+    SLOT_DEPLOYS Counter "pm2_slot_deploys_total" ["result"]
+        "Deployments into the slot by result, healthy or failed, since the first."
+    SLOT_LAST_DEPLOY Gauge "pm2_slot_last_deploy_timestamp_seconds" []
+        "When the last deployment into the slot ended, well or not."
 
     HOST_CPU Counter "pm2_host_cpu_seconds_total" ["mode"]
         "CPU time of the host by mode, all cores."

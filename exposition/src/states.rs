@@ -47,6 +47,16 @@ fn write_pm2(writer: &mut Writer, sources: &[Source<'_>]) {
             }
         }
     });
+    type Count = fn(&wire::Pm2State) -> Option<u32>;
+    let counts: [(&Family, Count); 2] =
+        [(&f::DUMP_MISSING, |pm2| pm2.dump_missing), (&f::DUMP_EXTRA, |pm2| pm2.dump_extra)];
+    for (family, count) in counts {
+        writer.family(family, |samples| {
+            for source in sources {
+                optional(samples, source.labels, count(&source.state.pm2).map(f64::from));
+            }
+        });
+    }
 }
 
 /// A process with its labels, escaped once for all its series.
@@ -202,6 +212,22 @@ fn write_slots(writer: &mut Writer, sources: &[Source<'_>]) {
                 ("commit", &text(&slot.commit)),
             ];
             samples.add_with(labels, &more, 1.0);
+        }
+    });
+    writer.family(&f::SLOT_DEPLOYS, |samples| {
+        for (labels, slot) in &rows {
+            let Some(more) = &slot.more else { continue };
+            for (result, count) in
+                [("healthy", more.deploys_healthy), ("failed", more.deploys_failed)]
+            {
+                samples.add_with(labels, &[("result", result)], count as f64);
+            }
+        }
+    });
+    writer.family(&f::SLOT_LAST_DEPLOY, |samples| {
+        for (labels, slot) in &rows {
+            let last = slot.more.as_ref().and_then(|more| more.last_deploy_at);
+            optional(samples, labels, last.map(|time| time.as_seconds()));
         }
     });
 }

@@ -73,6 +73,7 @@ impl Writer {
         let kind = match family.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Summary => "summary",
             Kind::Info => "info",
         };
         self.named(family.name, kind, family.help, write);

@@ -1,6 +1,8 @@
 //! All of a metrics page, in both formats, as files: what Prometheus sees is read here line by
 //! line before it changes. `UPDATE_GOLDEN=1 cargo test -p exposition` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use exposition::{Format, Labels, Source, Writer, write_states};
 
 fn page(format: Format, labels: &Labels) -> String {

@@ -34,6 +34,8 @@ pub struct Member {
     polled: bool,
     /// How long the last poll took.
     pub duration: Option<Duration>,
+    /// Entries of its journal that were gone before they were read, since this program started.
+    pub lost: u64,
 }
 
 impl Member {
@@ -51,6 +53,7 @@ impl Member {
             failure: None,
             polled: false,
             duration: None,
+            lost: 0,
         }
     }
 
@@ -82,6 +85,8 @@ pub struct News {
     pub state: Option<Arc<State>>,
     /// New rates.
     pub rates: Option<Rates>,
+    /// Entries that it says are gone.
+    pub lost: u64,
 }
 
 /// Rates between the two newest samples.
@@ -151,6 +156,7 @@ impl Fleet {
             member.answered = Some(Instant::now());
             member.failure = None;
             member.polled = true;
+            member.lost = member.lost.saturating_add(news.lost);
             if news.state.is_some() {
                 member.state = news.state;
             }

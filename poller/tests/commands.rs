@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
@@ -41,25 +43,38 @@ async fn audit(poller: &Poller) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Status of a command and outcome of its line in the audit, read from outside.
+fn on_record(database: &Path, id: &str) -> Option<(String, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database).read_only(true);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query_as(
+            "SELECT commands.status, audit.outcome FROM commands \
+             JOIN audit ON audit.command = commands.id WHERE commands.id = ?",
+        )
+        .bind(id)
+        .fetch_optional(&mut connection)
+        .await
+        .unwrap()
+    })
+}
+
 #[tokio::test]
 async fn a_command_is_on_record_before_it_is_sent_and_closed_with_its_outcome() {
     let (exporter, poller, token) = start().await;
     let database = poller.database();
     // Looked at from outside, at the moment when the exporter hears of it.
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let rows = Arc::clone(&seen);
     exporter.lock().on_command = Some(Box::new(move |id| {
-        let found = std::process::Command::new("sqlite3")
-            .arg(&database)
-            .arg(format!(
-                "SELECT commands.status, audit.outcome FROM commands \
-                 JOIN audit ON audit.command = commands.id WHERE commands.id = '{id}'"
-            ))
-            .output();
-        if let Ok(found) = found {
-            assert_eq!(String::from_utf8_lossy(&found.stdout), "running|requested\n");
-        }
+        let (database, id) = (database.clone(), id.to_owned());
+        let look = std::thread::spawn(move || on_record(&database, &id));
+        rows.lock().unwrap().push(look.join().unwrap());
     }));
     let answer = poller.post_as(&token, RESTART).await;
     assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(*seen.lock().unwrap(), [Some(("running".to_owned(), "requested".to_owned()))]);
     let command = answer.json();
     assert_eq!(command["status"], "succeeded");
     assert_eq!(command["requested_by"], "ci");
@@ -135,11 +150,13 @@ async fn a_reply_that_is_lost_is_asked_for_and_nothing_runs_twice() {
 async fn silence_is_unknown_and_never_sent_again() {
     let (exporter, poller, token) = start().await;
     exporter.lock().obedience = Obedience::Forget;
-    let mut puts = std::sync::atomic::AtomicUsize::new(0);
+    let puts = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&puts);
+    exporter.lock().on_command = Some(Box::new(move |_| *count.lock().unwrap() += 1));
     let answer = poller.post_as(&token, RESTART).await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (504, "forgotten"));
     assert_eq!(answer.json()["command_status"], "unknown");
-    assert_eq!(*puts.get_mut(), exporter.lock().ran.len());
+    assert_eq!((*puts.lock().unwrap(), exporter.lock().ran.len()), (1, 0));
     let id = answer.json()["command"].as_str().unwrap().to_owned();
     let stored = poller.get_as(&token, &format!("/api/commands/{id}")).await;
     assert_eq!((stored.status.as_u16(), stored.json()["status"].as_str()), (200, Some("unknown")));

@@ -64,8 +64,8 @@ pub struct Entry {
 pub struct JournalPage {
     /// The exporter's clock when it answered.
     pub now: Time,
-    /// Where the journal stands. When `epoch` is not the one asked for, the page starts at
-    /// the oldest entry kept.
+    /// Where the journal stands. When `epoch` is not the one asked for, and not one that this
+    /// journal continues, the page starts at the oldest entry kept.
     pub journal: JournalPosition,
     /// Entries after the position asked for, oldest first.
     pub entries: Vec<Entry>,

@@ -17,7 +17,8 @@ mod time;
 
 pub use command::{Action, CommandRecord, CommandRequest, CommandStatus, InstanceOutcome, Target};
 pub use deployment::{
-    CommandLine, DeployRequest, Deployment, DeploymentList, DeploymentStatus, EnvRequest, SlotRequest,
+    CommandLine, DeployRequest, Deployment, DeploymentList, DeploymentStatus, EnvRequest,
+    SlotRequest,
 };
 pub use event::{Event, EventKind, Severity};
 pub use ids::{AppName, CommandId, InvalidId, ServerId, SlotId};

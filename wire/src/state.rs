@@ -52,6 +52,12 @@ pub struct Pm2State {
     pub version: Option<String>,
     /// Its directory.
     pub home: String,
+    /// Apps that it has and a reboot would lose; absent when nothing was ever saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump_missing: Option<u32>,
+    /// Apps that a reboot would start and it does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump_extra: Option<u32>,
     /// When its process list was last confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_at: Option<Time>,

@@ -19,9 +19,8 @@ const REST: Duration = Duration::from_secs(20);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let pm2 = Pm2::start().await?;
-    let apps = (0..PROCESSES).map(|number| -> Value {
-        json!({"name": format!("web-{number}"), "script": "web.js"})
-    });
+    let apps = (0..PROCESSES)
+        .map(|number| -> Value { json!({"name": format!("web-{number}"), "script": "web.js"}) });
     pm2.start_apps(apps.collect()).await?;
     eprintln!("bench: {PROCESSES} Node.js processes under PM2 7.0.4; this takes about two minutes");
 
@@ -112,9 +111,9 @@ impl Subject {
         let answer = self.client.get("/metrics").await?;
         let seconds = start.elapsed().as_secs_f64();
         let page = answer.ok()?;
-        let up = page.lines().filter(|line| {
-            line.starts_with("pm2_process_up{") || line.starts_with("pm2_up{")
-        });
+        let up = page
+            .lines()
+            .filter(|line| line.starts_with("pm2_process_up{") || line.starts_with("pm2_up{"));
         anyhow::ensure!(up.count() == PROCESSES, "{} does not show {PROCESSES}: {page}", self.name);
         Ok(seconds)
     }

@@ -1,9 +1,10 @@
 //! One PM2 daemon: whether it answers, what it last said, and calls to it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
@@ -52,6 +53,14 @@ struct Link {
     confirmed_at: Option<Time>,
 }
 
+/// The last comparison with the saved list.
+#[derive(Debug, Default)]
+struct KnownDrift {
+    modified: Option<SystemTime>,
+    running: BTreeSet<String>,
+    counted: Option<(u32, u32)>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Home {
@@ -72,6 +81,7 @@ pub struct Home {
     counters: Option<PathBuf>,
     /// Whether exits carry the last lines of stderr.
     exit_stderr: bool,
+    drift: Mutex<KnownDrift>,
 }
 
 impl Home {
@@ -97,6 +107,7 @@ impl Home {
         let home = Arc::new(Self {
             path,
             exit_stderr,
+            drift: Mutex::default(),
             counters,
             table: Mutex::new(table),
             link: Mutex::new(Link {
@@ -136,14 +147,33 @@ impl Home {
 
     /// Whether the daemon answers, and what it is.
     pub fn state(&self) -> Pm2State {
+        let drift = self.drift();
         let link = self.link();
         Pm2State {
+            dump_missing: drift.map(|(missing, _)| missing),
+            dump_extra: drift.map(|(_, extra)| extra),
             up: link.up,
             error: link.error.clone(),
             version: link.version.clone(),
             home: self.path.display().to_string(),
             confirmed_at: link.confirmed_at,
         }
+    }
+
+    /// How many apps the saved list lacks, and how many it has too many; looked at again when
+    /// either list changed.
+    fn drift(&self) -> Option<(u32, u32)> {
+        let modified =
+            std::fs::metadata(self.path.join("dump.pm2")).and_then(|m| m.modified()).ok();
+        let running = self.table(|table| table.names());
+        let mut known = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.modified != modified || known.running != running {
+            let counted = dump::drift(&self.path, &running)
+                .map(|drift| (drift.missing.len() as u32, drift.extra.len() as u32));
+            *known = KnownDrift { modified, running, counted };
+        }
+        // Without a daemon nothing runs, and that is not the saved list's fault.
+        known.counted.filter(|_| !known.running.is_empty())
     }
 
     /// Every process with readings.

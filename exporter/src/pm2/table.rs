@@ -1,7 +1,7 @@
 //! The process table, kept from the bus and confirmed by PM2's own list. Pure: it takes what
 //! PM2 said and gives the events that follow; nothing here waits or reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use exposition::compat::PeerProcess;
@@ -254,6 +254,11 @@ impl Table {
             }
         }
         files
+    }
+
+    /// Names of all apps.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.rows.values().map(|row| row.instance.name.to_string()).collect()
     }
 
     /// Where PM2 keeps what a process writes to stderr.

@@ -79,7 +79,7 @@ pub fn name_is_allowed(name: &str) -> Result<(), String> {
         ));
     }
     let taken = PM2S_OWN.contains(&name)
-        || ["pm_", "axm_", "PM2_", "LD_", "_pm2", "exit_", "prev_"]
+        || ["pm_", "axm_", "PM2_EXPORTER_", "PM2_HOME", "LD_", "_pm2", "exit_", "prev_"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
         || matches!(name, "PORT" | "SLOT_NAME");

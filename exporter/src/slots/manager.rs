@@ -1,6 +1,7 @@
 //! Takes what is asked of slots: one change at a time a slot, a bounded queue, each id once.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -386,6 +387,11 @@ impl Manager {
             Ok(lock) => lock,
             Err(message) => return self.end_early(managed, job, message),
         };
+        // Another program may have changed it: an import, for one.
+        match self.workshop.store.load(&managed.place.slot) {
+            Ok(state) => *managed.state() = state,
+            Err(error) => return self.end_early(managed, job, error.to_string()),
+        }
         if let Err(message) = self.begin(managed, &id, &job.ask).await {
             return self.end_early(managed, job, message);
         }
@@ -422,7 +428,7 @@ impl Manager {
             shutdown: &self.shutdown,
             deploy,
             reclaim,
-            resumed,
+            cut_off: AtomicBool::new(resumed),
         }
     }
 

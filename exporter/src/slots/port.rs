@@ -69,10 +69,14 @@ pub fn family(pid: u32) -> HashSet<u32> {
     }
 }
 
-/// Name of a process.
+/// Name of a process: of its file where that may be seen, for its title may say anything.
 pub fn command(pid: u32) -> String {
-    let text = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    text.trim().chars().filter(|letter| !letter.is_control()).take(32).collect()
+    let file = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let name = file.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let name = name.unwrap_or_else(|| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+    });
+    name.chars().filter(|letter| !letter.is_control()).take(32).collect()
 }
 
 /// Ports that these processes listen on.

@@ -2,6 +2,7 @@
 //! on disk before it is done.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::git::Fetch;
 use super::install::{Project, Todo};
 use super::log::Log;
 use super::place::SlotPlace;
-use super::plan::{Change, End, Occupant, Phase, Went};
+use super::plan::{Change, End, Occupant, Phase, Seen, Went};
 use super::port;
 use super::probe::{Probe, Unwell, spare_port};
 use super::repository::Repository;
@@ -65,8 +66,9 @@ pub struct Runner<'a> {
     pub deploy: Option<&'a (DeployRequest, Repository)>,
     /// Whoever else holds the port is ended.
     pub reclaim: bool,
-    /// It was cut off and is taken up again.
-    pub resumed: bool,
+    /// It was cut off and is taken up again, or the daemon was away meanwhile: a daemon that
+    /// was killed leaves its processes, and those of the slot are in the way.
+    pub cut_off: AtomicBool,
 }
 
 impl Runner<'_> {
@@ -130,6 +132,10 @@ impl Runner<'_> {
         let place = &self.managed.place;
         let id = self.managed.state().standing.change.as_ref()?.id.clone();
         let secrets = self.deploy.map(|(_, repository)| repository.secrets()).unwrap_or_default();
+        if self.managed.state().deployed(&id).is_none() {
+            // Only deployments have a log that can be read.
+            return Log::create(Path::new("/dev/null"), 0, Vec::new()).ok();
+        }
         let store = &self.workshop.store;
         let made = store.prepare(&place.slot).and_then(|()| {
             Log::create(&store.log(&place.slot, &id), self.workshop.settings.log_limit, secrets)
@@ -462,12 +468,14 @@ impl Runner<'_> {
                 Err(reason) => return Some(Went::Wrong(reason)),
             };
             let turn = Arc::clone(self.turn).acquire_owned().await;
-            let result = self.workshop.exchange(place, &wanted, reclaim, self.resumed).await;
+            let cut_off = self.cut_off.load(Ordering::Relaxed);
+            let result = self.workshop.exchange(place, &wanted, reclaim, cut_off).await;
             drop(turn);
             match result {
                 Ok(()) => return Some(Went::Well),
                 Err(Stuck::Wrong(reason)) => return Some(Went::Wrong(reason)),
                 Err(Stuck::Away(reason)) => {
+                    self.cut_off.store(true, Ordering::Relaxed);
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!(slot = %place.slot, %reason, "a switch waits for PM2");
                     }
@@ -496,10 +504,21 @@ impl Runner<'_> {
                 }
                 *asked = Instant::now();
             }
-            let listing = self.workshop.list().await.ok()?;
+            let Ok(listing) = self.workshop.list().await else {
+                self.cut_off.store(true, Ordering::Relaxed);
+                return None;
+            };
             let Some(running) = listing.named(&name).next() else {
                 return Some("PM2 has no such process any more".to_owned());
             };
+            // A daemon that was restarted meanwhile runs what its list holds.
+            let seen = {
+                let state = self.managed.state();
+                self.workshop.seen(&listing, place, &state)
+            };
+            if seen != Seen::Occupant(occupant.clone()) {
+                return Some("PM2 runs something else there".to_owned());
+            }
             let code = running.exit_code.map(|code| format!(" (code {code})")).unwrap_or_default();
             match running.status.as_str() {
                 "errored" => Some(format!("it crashed{code}, and PM2 gave up")),

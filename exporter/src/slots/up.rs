@@ -34,6 +34,8 @@ pub struct Workspace {
     /// What changes slots.
     pub workshop: Workshop,
     listen: std::net::SocketAddr,
+    /// Whether processes get a moment to answer: a daemon may just have started them.
+    waits: bool,
 }
 
 /// A line of what was found, and of what was done about it.
@@ -62,7 +64,7 @@ impl Workspace {
         let gone = || Err(crate::pm2::CallError::Closed("not connected yet".to_owned()));
         let settings = Arc::new(config.slots.clone());
         let workshop = Workshop::new(settings, root, home, Arc::new(gone), own);
-        Self { workshop, listen: config.listen }
+        Self { workshop, listen: config.listen, waits: false }
     }
 
     /// Connects to the daemon that runs; none when none does.
@@ -88,6 +90,7 @@ impl Workspace {
     /// # Errors
     /// There is no daemon and none can be started, or the folders cannot be made.
     pub async fn up(mut self, reclaim: bool) -> anyhow::Result<Vec<Line>> {
+        self.waits = true;
         for place in &self.workshop.settings.places {
             let root = self.workshop.store.root().display().to_string();
             self.workshop
@@ -258,6 +261,13 @@ impl Workspace {
     async fn bring(&self, place: &SlotPlace, reclaim: bool) -> anyhow::Result<Line> {
         let workshop = &self.workshop;
         let name = format!("slot-{}", place.slot);
+        let until = Instant::now() + Duration::from_secs(2);
+        let lock = loop {
+            match workshop.store.lock(&place.slot)? {
+                None if Instant::now() < until => sleep(Duration::from_millis(50)).await,
+                lock => break lock,
+            }
+        };
         let state = workshop.store.load(&place.slot)?;
         let shown = |occupant: &Occupant| match occupant {
             Occupant::Placeholder => "placeholder".to_owned(),
@@ -266,10 +276,10 @@ impl Workspace {
                 |deployed| format!("{} ({id})", deployed.shown.repository),
             ),
         };
-        let Some(_lock) = workshop.store.lock(&place.slot)? else {
+        if lock.is_none() {
             let note = Err("is being changed by pm2-exporter serve; left alone".to_owned());
             return self.line(&name, place.port, shown(&state.standing.current), note).await;
-        };
+        }
         let listing = workshop.list().await?;
         let found: Vec<&Running> = listing.named(&name).collect();
         let seen = workshop.seen(&listing, place, &state);
@@ -287,7 +297,10 @@ impl Workspace {
             Seen::Other => found.len() == 1,
             Seen::Nothing => false,
         };
-        if wanted_now && is_online {
+        let owner = workshop.foreign_owner(&listing, place);
+        // A daemon that was killed left it: bringing the slot to its state means ending it.
+        let leftover = owner.as_ref().is_some_and(|owner| workshop.is_leftover(owner, place));
+        if wanted_now && is_online && !leftover {
             let runs = match &seen {
                 Seen::Occupant(occupant) => shown(occupant),
                 _ => "something that was not deployed here".to_owned(),
@@ -307,8 +320,9 @@ impl Workspace {
             let runs = "something that was not deployed here".to_owned();
             return self.line(&name, place.port, runs, note).await;
         }
-        if let Some(owner) = workshop.foreign_owner(&listing, place)
+        if let Some(owner) = owner
             && !reclaim
+            && !leftover
         {
             let note = Err(format!(
                 "port {} is held by {}; end it, or use --reclaim",
@@ -317,7 +331,12 @@ impl Workspace {
             ));
             return self.line(&name, place.port, shown(&occupant), note).await;
         }
-        let mut note = if found.is_empty() { "started" } else { "started anew" }.to_owned();
+        let mut note = match (found.is_empty(), leftover) {
+            (_, true) => "started anew; what a killed daemon had left was ended",
+            (true, _) => "started",
+            _ => "started anew",
+        }
+        .to_owned();
         let wanted = match workshop.wanted(place, &state, &occupant) {
             Ok(wanted) => wanted,
             Err(reason) => {
@@ -326,7 +345,7 @@ impl Workspace {
                 workshop.wanted(place, &state, &occupant).map_err(anyhow::Error::msg)?
             }
         };
-        let done = workshop.exchange(place, &wanted, reclaim, false).await;
+        let done = workshop.exchange(place, &wanted, reclaim, leftover).await;
         let note = match done {
             Ok(()) => Ok(note),
             Err(Stuck::Away(reason) | Stuck::Wrong(reason)) => Err(reason),
@@ -342,8 +361,7 @@ impl Workspace {
         runs: String,
         note: Result<String, String>,
     ) -> anyhow::Result<Line> {
-        let started = note.as_ref().is_ok_and(|note| !note.is_empty());
-        if started {
+        if self.waits && note.is_ok() {
             let interval = Duration::from_millis(500);
             let probe = Probe { port, path: None, attempts: 20, interval };
             let never = Shutdown::default();

@@ -203,6 +203,11 @@ impl Workshop {
         port::owners(&[(place.port, own)]).remove(&place.port).filter(|owner| !owner.own)
     }
 
+    /// Whether this is a process of the slot's own that a killed daemon left behind.
+    pub fn is_leftover(&self, owner: &PortOwner, place: &SlotPlace) -> bool {
+        !owner.own && is_marked(owner.pid, &self.mark(place))
+    }
+
     /// Exchanges the slot's process: deletes every one of its name, starts the wanted one.
     /// `reclaim`: whoever else then holds the port is ended; `resumed`: what the slot itself
     /// left behind is, because a daemon that was killed leaves its processes.
@@ -287,11 +292,11 @@ fn kill(pid: u32) {
 
 /// Ends processes of the slot that no daemon looks after any more.
 fn end_leftovers(mark: &str) {
+    port::all_pids().into_iter().filter(|pid| is_marked(*pid, mark)).for_each(kill);
+}
+
+fn is_marked(pid: u32, mark: &str) -> bool {
     let wanted = format!("{MARK}={mark}");
-    for pid in port::all_pids() {
-        let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
-        if environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()) {
-            kill(pid);
-        }
-    }
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
 }

@@ -25,19 +25,13 @@ pub(crate) const OF_THE_POLLER: &[(&str, &[&str])] = &[
     ("pm2_poller_event_streams_ended_total", &["reason"]),
     ("pm2_poller_retention_removed_rows_total", &["kind"]),
     ("pm2_poller_database_bytes", &["file"]),
+    ("pm2_server_journal_lost_entries_total", &[]),
     ("pm2_poller_config_last_reload_successful", &[]),
     ("pm2_poller_config_last_reload_success_timestamp_seconds", &[]),
 ];
 
 /// Families that are announced and not served yet. Whoever serves one takes it from here.
-pub(crate) const ANNOUNCED: &[(&str, &[&str])] = &[
-    ("pm2_slot_deploys_total", &["result"]),
-    ("pm2_slot_last_deploy_timestamp_seconds", &[]),
-    ("pm2_dump_missing_processes", &[]),
-    ("pm2_dump_extra_processes", &[]),
-    // The poller's: entries that a server's journal overwrote before they were read.
-    ("pm2_server_journal_lost_entries_total", &[]),
-];
+pub(crate) const ANNOUNCED: &[(&str, &[&str])] = &[];
 
 /// What Prometheus makes by itself.
 const OF_PROMETHEUS: &[(&str, &[&str])] = &[

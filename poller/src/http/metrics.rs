@@ -31,6 +31,12 @@ const DURATION: Family = Family {
     labels: &[],
     help: "How long the last poll of the server took.",
 };
+const LOST: Family = Family {
+    name: "pm2_server_journal_lost_entries_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Entries of the server's journal that were gone before they were read.",
+};
 const INFO: Family = Family {
     name: "pm2_server_info",
     kind: Kind::Info,
@@ -92,6 +98,11 @@ fn servers(writer: &mut Writer, members: &[(Member, Labels, bool)]) {
             if let Some(duration) = member.duration {
                 samples.add(labels, duration.as_secs_f64());
             }
+        }
+    });
+    writer.family(&LOST, |samples| {
+        for (member, labels, _) in members {
+            samples.add(labels, member.lost as f64);
         }
     });
     writer.family(&INFO, |samples| {

@@ -226,7 +226,7 @@ impl Task {
             Some(state) => Some(Arc::clone(state)),
             None => self.with_readings(&page),
         };
-        self.tools.fleet.answered(&id, now, News { state: shown, rates });
+        self.tools.fleet.answered(&id, now, News { state: shown, rates, lost: page.lost });
         self.last_answer = Instant::now();
 
         let (events, samples) = count(&page);

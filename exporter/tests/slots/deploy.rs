@@ -1,0 +1,253 @@
+use serde_json::{Value, json};
+
+use crate::stage::{PACKAGE, Repo, Stage, server};
+
+#[tokio::test]
+async fn a_slot_is_deployed_rolled_back_stopped_and_restarted() {
+    let stage = Stage::new().await;
+    let repo = Repo::app("one");
+    let first = stage.deployed("a", &repo).await;
+    assert_eq!(stage.get("a", "/").await.unwrap(), "one");
+    let slot = stage.slot("a").await;
+    assert_eq!(slot["type"], "deployed");
+    assert_eq!(slot["repository"], repo.url());
+    assert_eq!(slot["commit"], first["commit"]);
+    assert_eq!(slot["deployed_by"], "tester");
+
+    repo.commit(&[("server.js", &server("two"))]);
+    let second = stage.deployed("a", &repo).await;
+    assert_eq!(stage.get("a", "/").await.unwrap(), "two");
+    // To the former, and back again; then to one by its id.
+    for (body, text) in
+        [(json!({}), "one"), (json!({}), "two"), (json!({"deployment": first["id"]}), "one")]
+    {
+        let answer = stage.post("/api/slots/a/rollback?wait=30s", &body).await;
+        let record: Value = answer.json().unwrap();
+        assert_eq!(record["status"], "succeeded", "{record:#}");
+        assert_eq!(stage.get("a", "/").await.unwrap(), text);
+    }
+    let answer = stage.post("/api/slots/a/rollback?wait=30s", &json!({"deployment": "nope"})).await;
+    assert!(answer.text.contains("is not kept"), "{}", answer.text);
+
+    let log = stage
+        .client
+        .get(&format!(
+            "/api/slots/a/deployments/{}/log?follow=true",
+            second["id"].as_str().unwrap()
+        ))
+        .await
+        .unwrap();
+    for word in ["==> cloning", "==> probing", "==> switching", "==> done"] {
+        assert!(log.text.contains(word), "{}", log.text);
+    }
+    let stopped = stage.post("/api/slots/a/stop", &json!({})).await;
+    assert!(stopped.text.contains("succeeded"), "{}", stopped.text);
+    assert!(stage.get("a", "/health").await.unwrap().contains("placeholder"));
+    assert_eq!(stage.slot("a").await["type"], "placeholder");
+    let back = stage.post("/api/slots/a/rollback", &json!({})).await;
+    assert!(back.text.contains("succeeded"), "{}", back.text);
+    assert_eq!(stage.get("a", "/").await.unwrap(), "one");
+    // The old admin panel's calls, with the bare slot id.
+    let old = stage.post("/api/restart/a", &json!({})).await;
+    assert_eq!(old.json::<Value>().unwrap()["success"], true, "{}", old.text);
+    let status: Value = stage.client.json("/api/processes/a/status").await.unwrap();
+    assert_eq!(status["type"], "deployed");
+    assert_eq!(status["pm2"]["name"], "slot-a");
+    let old = stage.post("/api/processes/a/stop", &json!({})).await;
+    assert_eq!(old.json::<Value>().unwrap()["success"], true, "{}", old.text);
+    assert!(stage.get("a", "/health").await.unwrap().contains("placeholder"));
+    stage.at_rest("a").await;
+    stage.at_rest("b").await;
+}
+
+#[tokio::test]
+async fn values_go_in_and_only_names_come_out() {
+    let stage = Stage::new().await;
+    let repo = Repo::app("one");
+    let deployment = stage
+        .deploy("a", json!({"repository": repo.url(), "env": {"DEPLOYED": "canary-deployment"}}))
+        .await;
+    assert_eq!(deployment["status"], "healthy", "{deployment:#}");
+    assert_eq!(deployment["env_names"], json!(["DEPLOYED"]));
+    let request = json!({"env": {"OWN": "canary-own"}});
+    let answer = stage.client.put("/api/slots/a/env", &request).await.unwrap();
+    assert!(answer.text.contains("succeeded"), "{}", answer.text);
+    let env: Value = serde_json::from_str(&stage.get("a", "/env").await.unwrap()).unwrap();
+    for (name, value) in [
+        ("WORKSPACE", "canary-workspace"),
+        ("OWN", "canary-own"),
+        ("DEPLOYED", "canary-deployment"),
+        ("SLOT_NAME", "a"),
+        ("NODE_ENV", "production"),
+        ("PORT", &stage.ports["a"].to_string()),
+    ] {
+        assert_eq!(env[name], value, "{name}");
+    }
+    // A variable is taken away again.
+    let request = json!({"env": {"OWN": null}});
+    stage.client.put("/api/slots/a/env", &request).await.unwrap();
+    assert!(!stage.get("a", "/env").await.unwrap().contains("canary-own"));
+    stage.client.put("/api/slots/a/env", &json!({"env": {"OWN": "canary-own"}})).await.unwrap();
+    let id = deployment["id"].as_str().unwrap();
+    let mut shown = stage.log();
+    for path in [
+        "/api/slots".to_owned(),
+        "/api/slots/a".to_owned(),
+        "/api/state".to_owned(),
+        "/api/journal".to_owned(),
+        "/metrics".to_owned(),
+        "/api/slots/a/deployments".to_owned(),
+        format!("/api/slots/a/deployments/{id}"),
+        format!("/api/slots/a/deployments/{id}/log"),
+        format!("/api/commands/{id}"),
+    ] {
+        let answer = stage.client.get(&path).await.unwrap();
+        assert_eq!(answer.status, 200, "{path}");
+        shown += &answer.text;
+    }
+    let wrong = json!({"env": {"OWN": ["canary-wrong"], "pm_exec_path": "canary-wrong"}});
+    shown += &stage.client.put("/api/slots/a/env", &wrong).await.unwrap().text;
+    let wrong = json!({"env": {"pm_exec_path": "canary-wrong"}});
+    let refused = stage.client.put("/api/slots/a/env", &wrong).await.unwrap();
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    shown += &refused.text;
+    shown += &stage.slots(&["status"]).0;
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(shown.contains("OWN"));
+    // Only their owner can read the files that hold them.
+    use std::os::unix::fs::PermissionsExt;
+    for file in ["state/a.json", "ecosystem.config.js"] {
+        let mode = std::fs::metadata(stage.root().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_a_monorepo_a_branch_a_tag_and_a_commit_are_deployed() {
+    let stage = Stage::new().await;
+    let repo = Repo::new(&[
+        ("package.json", "{}"),
+        (
+            "apps/web/package.json",
+            r#"{"scripts":{"build":"node build.js","start":"node out/server.js"}}"#,
+        ),
+        (
+            "apps/web/build.js",
+            "require('fs').mkdirSync('out'); require('fs').copyFileSync('src.js', 'out/server.js')",
+        ),
+        ("apps/web/src.js", &server("built")),
+    ]);
+    let first = repo.git(&["rev-parse", "HEAD"]);
+    repo.git(&["tag", "v1"]);
+    repo.git(&["checkout", "-q", "-b", "feature/x"]);
+    repo.commit(&[("apps/web/src.js", &server("feature"))]);
+    for (more, text) in [
+        (json!({"branch": "feature/x"}), "feature"),
+        (json!({"branch": "v1"}), "built"),
+        (json!({"branch": "feature/x", "commit": first}), "built"),
+    ] {
+        let mut body = json!({"repository": repo.url(), "subdir": "apps/web"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let deployment = stage.deploy("a", body).await;
+        assert_eq!(deployment["status"], "healthy", "{deployment:#}");
+        assert_eq!(stage.get("a", "/").await.unwrap(), text);
+    }
+}
+
+#[tokio::test]
+async fn packages_are_installed_by_npm_and_commands_may_be_given() {
+    let stage = Stage::new().await;
+    // Dependencies within the repository need no registry.
+    let repo = Repo::new(&[
+        (
+            "package.json",
+            r#"{"name":"x","version":"1.0.0","main":"server","dependencies":{"word":"file:word"}}"#,
+        ),
+        ("word/package.json", r#"{"name":"word","version":"1.0.0","main":"index.js"}"#),
+        ("word/index.js", "module.exports = 'installed'"),
+        (
+            "server.js",
+            "require('http').createServer((q, r) => r.end(require('word'))).listen(process.env.PORT)",
+        ),
+    ]);
+    let deployment = stage.deployed("a", &repo).await;
+    assert_eq!(deployment["start"], "node server.js");
+    assert_eq!(stage.get("a", "/").await.unwrap(), "installed");
+    let given = Repo::new(&[
+        ("make.js", "require('fs').writeFileSync(process.argv[2] + '.txt', process.argv[3])"),
+        (
+            "run.js",
+            "const t = require('fs').readFileSync('a.txt') + process.argv[2]; require('http').createServer((q, r) => { r.statusCode = q.url === '/well' ? 200 : 500; r.end(t) }).listen(process.env.PORT)",
+        ),
+    ]);
+    let deployment = stage
+        .deploy(
+            "a",
+            json!({"repository": given.url(), "install": [], "build": "node make.js a 'b c'",
+                   "start": ["node", "run.js", "d e"], "health_path": "/well"}),
+        )
+        .await;
+    assert_eq!(deployment["status"], "healthy", "{deployment:#}");
+    assert_eq!(stage.get("a", "/").await.unwrap(), "b cd e");
+}
+
+#[tokio::test]
+async fn a_command_of_the_poller_runs_once_whatever_is_retried() {
+    let mut stage = Stage::new().await;
+    let repo = Repo::app("one");
+    let command = json!({"target": {"slot": "a"}, "action": "deploy",
+                         "deploy": {"repository": repo.url()}});
+    let path = "/api/commands/the-id?wait=30s";
+    let (one, two) =
+        tokio::join!(stage.client.put(path, &command), stage.client.put(path, &command));
+    for answer in [one.unwrap(), two.unwrap()] {
+        assert_eq!(answer.json::<Value>().unwrap()["status"], "succeeded", "{}", answer.text);
+    }
+    let other = json!({"target": {"slot": "b"}, "action": "stop"});
+    assert_eq!(stage.client.put(path, &other).await.unwrap().status, 422);
+    let list = async |stage: &Stage| -> usize {
+        let list: Value = stage.client.json("/api/slots/a/deployments").await.unwrap();
+        list["deployments"].as_array().unwrap().len()
+    };
+    assert_eq!(list(&stage).await, 1);
+    // The exporter's end is no reason to deploy again.
+    stage.kill();
+    stage.serve().await;
+    let again = stage.client.put(path, &command).await.unwrap();
+    assert_eq!(again.json::<Value>().unwrap()["status"], "succeeded", "{}", again.text);
+    assert_eq!(list(&stage).await, 1);
+    let metrics = stage.client.get("/metrics").await.unwrap().text;
+    let line = "pm2_slot_deploys_total{slot=\"a\",result=\"healthy\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
+    assert!(metrics.contains("pm2_slot_last_deploy_timestamp_seconds{slot=\"a\"}"), "{metrics}");
+    let rollback = json!({"target": {"slot": "a"}, "action": "rollback"});
+    let answer = stage.client.put("/api/commands/back?wait=30s", &rollback).await.unwrap();
+    assert_eq!(answer.json::<Value>().unwrap()["status"], "succeeded", "{}", answer.text);
+}
+
+#[tokio::test]
+async fn only_five_releases_are_kept_and_many_deployments_wait_their_turn() {
+    let stage = Stage::with("probe_interval = \"500ms\"\nsettle = \"0s\"\n").await;
+    let repo = Repo::app("one");
+    let body = json!({"repository": repo.url()});
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        taken.push(stage.post("/api/slots/a/deploy", &body).await);
+    }
+    let busy = taken.iter().filter(|answer| answer.status == 503).count();
+    assert!(busy > 0, "the queue has a bound");
+    for answer in taken.iter().filter(|answer| answer.status != 503) {
+        let id = answer.json::<Value>().unwrap()["id"].as_str().unwrap().to_owned();
+        e2e::wait_until("each has its turn", std::time::Duration::from_secs(60), async || {
+            let path = format!("/api/slots/a/deployments/{id}");
+            let value: Value = stage.client.json(&path).await.ok()?;
+            (value["status"] == "healthy").then_some(())
+        })
+        .await
+        .unwrap();
+    }
+    let releases = std::fs::read_dir(stage.root().join("releases/a")).unwrap().count();
+    assert_eq!(releases, 5);
+    stage.at_rest("a").await;
+    let _ = PACKAGE;
+}

@@ -1,0 +1,240 @@
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::stage::{PACKAGE, Repo, Stage, server};
+
+/// Asks the slot's port all the time, each time anew, until it is told to end; gives how many
+/// were asked and how many failed, and the longest time without an answer.
+pub(crate) struct Load {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<(u32, u32, Duration)>,
+}
+
+impl Load {
+    pub(crate) fn start(port: u16) -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let (mut asked, mut failed, mut longest) = (0, 0, Duration::ZERO);
+            let mut last = Instant::now();
+            while !told.load(std::sync::atomic::Ordering::Relaxed) {
+                asked += 1;
+                if ask(port) {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                } else {
+                    failed += 1;
+                }
+                std::thread::sleep(Duration::from_millis(4));
+            }
+            (asked, failed, longest)
+        });
+        Self { stop, thread }
+    }
+
+    pub(crate) fn end(self) -> (u32, u32, Duration) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn ask(port: u16) -> bool {
+    use std::io::{Read, Write};
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let Ok(mut stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1))
+    else {
+        return false;
+    };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut answer = String::new();
+    stream.write_all(request).is_ok()
+        && stream.read_to_string(&mut answer).is_ok()
+        && answer.starts_with("HTTP/1.1 200")
+}
+
+#[tokio::test]
+async fn no_failure_before_the_switch_costs_a_request() {
+    let stage = Stage::new().await;
+    let good = Repo::app("good");
+    stage.deployed("a", &good).await;
+    let load = Load::start(stage.ports["a"]);
+    let package = |scripts: &str| format!("{{\"name\":\"x\",\"scripts\":{{{scripts}}}}}");
+    let app =
+        |package: &str, text: &str| Repo::new(&[("package.json", package), ("server.js", text)]);
+    let start = "\"start\":\"node server.js\"";
+    let cases = [
+        ("clone", json!({"repository": "file:///nowhere/at-all"}), "git ended with code", "x"),
+        ("branch", json!({"repository": good.url(), "branch": "nope"}), "nope", "x"),
+        ("subdir", json!({"repository": good.url(), "subdir": "nope"}), "no folder", "x"),
+    ];
+    for (what, body, reason, _) in cases {
+        let failed = stage.fails("a", body).await;
+        let error = failed["error"].as_str().unwrap();
+        assert!(error.contains(reason), "{what}: {error}");
+    }
+    let never = "require('http').createServer((q, r) => { r.statusCode = 500; r.end() }).listen(process.env.PORT)";
+    let stubborn = "process.on('SIGTERM', () => {}); process.on('SIGINT', () => {}); setInterval(() => {}, 1000)";
+    let forks = "if (process.argv[2]) setInterval(() => {}, 1000); else { require('child_process').spawn(process.execPath, [__filename, 'x'], {detached: true, stdio: 'ignore', env: process.env}).unref(); setTimeout(() => process.exit(3), 100) }";
+    let ignores = "require('http').createServer((q, r) => r.end('x')).listen(0)";
+    let taken = format!("require('http').createServer(() => {{}}).listen({})", stage.ports["a"]);
+    let none = "setInterval(() => {}, 1000)";
+    for (what, repo, reason, line) in [
+        (
+            "install",
+            app(
+                &package(&format!(
+                    "{start},\"postinstall\":\"node -e 'console.log(42);process.exit(7)'\""
+                )),
+                none,
+            ),
+            "npm ended",
+            "42",
+        ),
+        (
+            "build",
+            app(
+                &package(&format!(
+                    "{start},\"build\":\"node -e 'console.log(43);process.exit(7)'\""
+                )),
+                none,
+            ),
+            "npm ended",
+            "43",
+        ),
+        ("nothing to start", Repo::new(&[("readme", "x")]), "nothing says what to start", ""),
+        (
+            "start",
+            app(PACKAGE, "console.log('going down'); process.exit(9)"),
+            "ended with code 9",
+            "going down",
+        ),
+        ("throws", app(PACKAGE, "throw new Error('oh dear')"), "ended with code 1", "oh dear"),
+        ("never healthy", app(PACKAGE, never), "GET / answers 500", ""),
+        ("never listens", app(PACKAGE, none), "refuses connections", ""),
+        ("ignores PORT", app(PACKAGE, ignores), "ignores PORT", ""),
+        ("a fixed port", app(PACKAGE, &taken), "EADDRINUSE", ""),
+        ("ignores SIGTERM", app(PACKAGE, stubborn), "refuses connections", ""),
+        ("forks", app(PACKAGE, forks), "ended with code 3", ""),
+    ] {
+        let began = Instant::now();
+        let failed = stage.fails("a", json!({"repository": repo.url()})).await;
+        let error = failed["error"].as_str().unwrap();
+        assert!(error.contains(reason), "{what}: {error}");
+        assert!(failed["last_lines"].to_string().contains(line), "{what}: {failed:#}");
+        assert!(began.elapsed() < Duration::from_secs(15), "{what}: {:?}", began.elapsed());
+    }
+    let (asked, lost, _) = load.end();
+    assert!(asked > 500, "{asked}");
+    assert_eq!(lost, 0, "of {asked}");
+    // Nothing that was tried is left behind.
+    let mark = format!("{}#a", stage.root().display());
+    let left = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let environ = String::from_utf8_lossy(&environ).into_owned();
+        environ.contains(&format!("PM2_EXPORTER_TASK={mark}"))
+    });
+    assert_eq!(left.count(), 0);
+    let journal: Value = stage.client.json("/api/journal?limit=1000").await.unwrap();
+    let text = journal["entries"].to_string();
+    for kind in [
+        "deploy_queued",
+        "deploy_cloning",
+        "deploy_installing",
+        "deploy_building",
+        "deploy_probing",
+        "deploy_switching",
+        "deploy_healthy",
+        "deploy_failed",
+    ] {
+        assert!(text.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
+    }
+    assert!(text.contains("going down"), "an event has the last lines");
+}
+
+#[tokio::test]
+async fn what_crashes_after_the_switch_is_replaced_by_what_ran() {
+    let stage = Stage::new().await;
+    stage.deployed("a", &Repo::app("good")).await;
+    // Well on any port but the slot's: it passes the trial.
+    let port = stage.ports["a"];
+    let at_once = format!("if (process.env.PORT === '{port}') process.exit(5); {}", server("bad"));
+    let soon = format!(
+        "if (process.env.PORT === '{port}') setTimeout(() => process.exit(5), 250); {}",
+        server("bad")
+    );
+    let sick = format!(
+        "require('http').createServer((q, r) => {{ r.statusCode = process.env.PORT === '{port}' ? 500 : 200; r.end() }}).listen(process.env.PORT)"
+    );
+    for (what, text) in [("at once", at_once), ("soon", soon), ("sick", sick)] {
+        let repo = Repo::new(&[("package.json", PACKAGE), ("server.js", &text)]);
+        let failed = stage.deploy("a", json!({"repository": repo.url()})).await;
+        assert_eq!(failed["status"], "failed", "{what}: {failed:#}");
+        assert!(failed["error"].as_str().unwrap().contains("on port"), "{what}: {failed:#}");
+        assert_eq!(stage.get("a", "/").await.unwrap(), "good", "{what}");
+        stage.at_rest("a").await;
+    }
+    let metrics = stage.client.get("/metrics").await.unwrap().text;
+    assert!(
+        metrics.contains("pm2_slot_deploys_total{slot=\"a\",result=\"failed\"} 3"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn an_application_that_prints_without_end_fills_neither_disk_nor_memory() {
+    let stage = Stage::with(
+        "probe_attempts = 4\nprobe_interval = \"500ms\"\nsettle = \"0s\"\nlog_limit = \"100KiB\"\n",
+    )
+    .await;
+    let flood = "const line = 'x'.repeat(1000) + '\\n'; const go = () => { while (process.stdout.write(line.repeat(64))); }; process.stdout.on('drain', go); go(); setTimeout(() => process.exit(1), 1500);";
+    let repo = Repo::new(&[("package.json", PACKAGE), ("server.js", flood)]);
+    let failed = stage.fails("a", json!({"repository": repo.url()})).await;
+    let id = failed["id"].as_str().unwrap();
+    let log = stage.root().join(format!("deployments/a/{id}.log"));
+    assert!(std::fs::metadata(log).unwrap().len() < 150 * 1024);
+    assert!(failed.to_string().len() < 20_000);
+}
+
+#[tokio::test]
+async fn somebody_elses_port_is_named_and_taken_only_when_asked() {
+    let stage = Stage::new().await;
+    // The slot's own process is away, and a stranger is quicker.
+    stage.pm2.cli(&["stop", "slot-b"]).await.unwrap();
+    let port = stage.ports["b"];
+    let mut stranger = std::process::Command::new("node")
+        .args([
+            "-e",
+            &format!("require('http').createServer((q, r) => r.end('mine')).listen({port})"),
+        ])
+        .spawn()
+        .unwrap();
+    e2e::wait_until("the stranger listens", Duration::from_secs(10), async || {
+        stage.get("b", "/").await
+    })
+    .await
+    .unwrap();
+    let pid = stranger.id();
+    e2e::wait_until("the slot tells who it is", Duration::from_secs(10), async || {
+        let slot = stage.slot("b").await;
+        (slot["foreign_owner"] == format!("pid {pid} (node)")).then_some(())
+    })
+    .await
+    .unwrap();
+    let repo = Repo::app("ours");
+    for path in ["/api/slots/b/restart", "/api/slots/b/stop"] {
+        let answer = stage.post(path, &json!({})).await;
+        assert!(answer.text.contains(&format!("held by pid {pid}")), "{}", answer.text);
+    }
+    let failed = stage.deploy("b", json!({"repository": repo.url()})).await;
+    assert!(
+        failed["error"].as_str().unwrap().contains(&format!("held by pid {pid}")),
+        "{failed:#}"
+    );
+    assert_eq!(stage.get("b", "/").await.unwrap(), "mine");
+    let done = stage.deploy("b", json!({"repository": repo.url(), "reclaim": true})).await;
+    assert_eq!(done["status"], "healthy", "{done:#}");
+    assert_eq!(stage.get("b", "/").await.unwrap(), "ours");
+    assert!(stranger.wait().unwrap().code().is_none());
+}

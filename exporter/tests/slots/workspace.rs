@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+use e2e::wait_until;
+use serde_json::{Value, json};
+
+use crate::stage::{Repo, Stage};
+
+#[tokio::test]
+async fn a_workspace_comes_up_again_after_everything_was_killed() {
+    let stage = Stage::new().await;
+    stage.deployed("a", &Repo::app("kept")).await;
+    let pid = stage.pm2.pid_of("slot-a").unwrap();
+    // What is right is left alone.
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well, "{out}");
+    assert_eq!(stage.pm2.pid_of("slot-a").unwrap(), pid);
+    // As after a power cut.
+    stage.pm2.kill_daemon().unwrap();
+    wait_until("the port is free", Duration::from_secs(10), async || {
+        stage.get("a", "/").await.is_none().then_some(())
+    })
+    .await
+    .unwrap();
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well, "{out}");
+    assert_eq!(stage.get("a", "/").await.unwrap(), "kept");
+    assert!(stage.get("b", "/health").await.unwrap().contains("placeholder"));
+    // What is missing, stopped or twice there is put right; other applications stay.
+    stage.pm2.start_apps(vec![json!({"name": "mine", "script": "web.js"})]).await.unwrap();
+    let mine = stage.pm2.pid_of("mine").unwrap();
+    stage.pm2.cli(&["delete", "slot-a"]).await.unwrap();
+    stage.pm2.cli(&["stop", "slot-b"]).await.unwrap();
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well, "{out}");
+    assert_eq!(stage.get("a", "/").await.unwrap(), "kept");
+    assert_eq!(stage.pm2.pid_of("mine").unwrap(), mine);
+    let (out, well) = stage.slots(&["status"]);
+    assert!(well && out.contains("slot-a") && out.contains("placeholder"), "{out}");
+    let (out, well) = stage.slots(&["down"]);
+    assert!(well, "{out}");
+    assert_eq!(stage.pm2.pid_of("mine").unwrap(), mine);
+    assert!(stage.get("a", "/").await.is_none());
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well, "{out}");
+    stage.at_rest("a").await;
+    // The file gives the same by hand.
+    let file = stage.root().join("ecosystem.config.js");
+    stage.pm2.cli(&["delete", "slot-a", "slot-b"]).await.unwrap();
+    stage.pm2.cli(&["start", &file.display().to_string()]).await.unwrap();
+    wait_until("it answers", Duration::from_secs(10), async || {
+        (stage.get("a", "/").await? == "kept").then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(stage.get("b", "/health").await.unwrap().contains("placeholder"));
+    let (out, well) = stage.slots(&["status"]);
+    assert!(well, "{out}");
+}
+
+#[tokio::test]
+async fn an_old_workspace_is_taken_over_without_a_restart() {
+    let stage = Stage::new().await;
+    let folder = stage.pm2.folder();
+    let (a, b) = (stage.ports["a"], stage.ports["b"]);
+    stage.pm2.cli(&["delete", "slot-a", "slot-b"]).await.unwrap();
+    std::fs::create_dir_all(folder.join("app")).unwrap();
+    folder.write("app/server.js", &crate::stage::server("old app")).unwrap();
+    folder.write("slot-placeholder.js", &crate::stage::server("old placeholder")).unwrap();
+    let app = folder.join("app");
+    let ecosystem = format!(
+        "module.exports = {{apps: [{{name: 'slot-a', script: 'server.js', cwd: {app:?}, \
+         env: {{PORT: '{a}', SLOT_NAME: 'a', KEY: 'canary'}}}}, \
+         {{name: 'slot-b', script: {:?}, env: {{PORT: '{b}', SLOT_NAME: 'b'}}}}]}};",
+        folder.join("slot-placeholder.js")
+    );
+    let ecosystem = folder.write("ecosystem.config.js", &ecosystem).unwrap();
+    let slots = json!({"slots": {
+        "a": {"repository": "https://user:canary@github.com/acme/shop", "branch": "main",
+              "status": "deployed", "environment": {"KEY": "canary"}},
+        "b": {"status": "empty"}}});
+    let slots = folder.write("slots.json", &slots.to_string()).unwrap();
+    stage.pm2.cli(&["start", &ecosystem.display().to_string()]).await.unwrap();
+    wait_until("the old ones answer", Duration::from_secs(10), async || {
+        stage.get("b", "/").await?;
+        stage.get("a", "/").await
+    })
+    .await
+    .unwrap();
+    let pids = (stage.pm2.pid_of("slot-a").unwrap(), stage.pm2.pid_of("slot-b").unwrap());
+    let mut stage = stage;
+    stage.kill();
+    let (out, well) =
+        stage.slots(&["import", slots.to_str().unwrap(), ecosystem.to_str().unwrap()]);
+    assert!(well, "{out}");
+    assert!(!out.contains("canary"), "{out}");
+    stage.serve().await;
+    assert_eq!((stage.pm2.pid_of("slot-a").unwrap(), stage.pm2.pid_of("slot-b").unwrap()), pids);
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well, "{out}");
+    assert_eq!(stage.pm2.pid_of("slot-a").unwrap(), pids.0);
+    let slot = stage.slot("a").await;
+    assert_eq!(slot["repository"], "https://github.com/acme/shop");
+    assert_eq!(stage.slot("b").await["type"], "placeholder");
+    // From now on it is a slot like any other.
+    stage.deployed("a", &Repo::app("new")).await;
+    assert_eq!(stage.get("a", "/").await.unwrap(), "new");
+    let back = stage.post("/api/slots/a/rollback?wait=30s", &json!({})).await;
+    let record: Value = back.json().unwrap();
+    assert_eq!(record["status"], "succeeded", "{record:#}");
+    assert_eq!(stage.get("a", "/").await.unwrap(), "old app");
+    let stop = stage.post("/api/slots/b/stop?wait=30s", &json!({})).await;
+    assert!(stop.text.contains("succeeded"), "{}", stop.text);
+    assert!(stage.get("b", "/health").await.unwrap().contains("\"placeholder\""));
+}
