@@ -112,7 +112,6 @@ impl App {
             commands.turn(),
             shutdown.clone(),
         );
-        tokio::spawn(Arc::clone(&slots).resume());
         let app = Arc::new(Self {
             access: Access::new(config.tokens.clone(), config.anonymous_read),
             commands,

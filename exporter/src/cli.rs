@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -103,6 +104,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let address = listener.local_addr().context("the listener has no address")?;
     let app = App::start(config, shutdown.clone())
         .map_err(|error| Failure::new(service::Exit::Storage, error))?;
+    Arc::clone(app.slots.manager()).resume();
+    tokio::spawn(slots::rotate::run(Arc::clone(&app)));
     tracing::info!(%address, home = %app.home.path().display(), "listening");
     http::serve(listener, app, shutdown).await;
     tracing::info!("stopped");

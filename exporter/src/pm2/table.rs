@@ -108,6 +108,8 @@ struct Row {
     undecided: Undecided,
     /// Start of the run whose end was told, so that a second `exit` is not.
     told_end_of: Option<Time>,
+    /// Start that was told, so that the bus does not tell it again behind a list.
+    told_start: Option<Time>,
     /// PM2 gave up on it, to be told behind its exit.
     gave_up: bool,
     /// Number of the bus event that changed it last.
@@ -463,13 +465,35 @@ impl Table {
         let heard = self.heard;
         let Some(row) = self.rows.get_mut(&event.process.pm_id) else { return };
         let new = row.touched == 0;
-        let intent = self.intents.get(&event.process.name).copied();
-        let replaced = row.listed.pid.is_some() && row.end == End::Not;
         row.touched = heard;
-        let pid =
-            if row.listed.started_at == event.process.started_at { row.listed.pid } else { None };
+        let started_at = event.process.started_at;
+        if row.told_start.is_some() && row.told_start == started_at {
+            // A list was quicker.
+            row.listed.status = Status::Online;
+            return;
+        }
+        let replaced = row.listed.pid.is_some() && row.end == End::Not;
+        let pid = if row.listed.started_at == started_at { row.listed.pid } else { None };
         let metrics = std::mem::take(&mut row.listed.metrics);
         row.listed = Listed { pid, metrics, status: Status::Online, ..event.process.clone() };
+        self.came_online(event.process.pm_id, event.at, new, replaced, outcome);
+        if new {
+            // Whether it came in place of another, only the list says.
+            outcome.list_within = Some(Duration::from_millis(50));
+        }
+    }
+
+    /// Tells and counts a start, with what the row says of it now.
+    fn came_online(
+        &mut self,
+        pm_id: u32,
+        at: Time,
+        new: bool,
+        replaced: bool,
+        outcome: &mut Outcome,
+    ) {
+        let Some(row) = self.rows.get_mut(&pm_id) else { return };
+        let intent = self.intents.get(&row.instance.name).copied();
         let cause = match row.end {
             End::ByItself(cause) => Some(cause),
             End::Asked => {
@@ -489,6 +513,7 @@ impl Table {
             End::Not | End::Stopped => None,
         };
         row.end = End::Not;
+        row.told_start = row.listed.started_at;
         let mut online = event_of(row, EventKind::ONLINE, Severity::Info);
         online.message = format!("{} is online", row.instance.name);
         online.cause = cause;
@@ -496,14 +521,11 @@ impl Table {
             if let Some(cause) = cause {
                 ledger.restarts.add(cause, 1);
             }
-            ledger.last_start = event.process.started_at;
-            ledger.restart_time = event.process.restart_time;
+            ledger.last_start = row.listed.started_at;
+            ledger.restart_time = row.listed.restart_time;
         }
-        outcome.events.push((event.at, online));
-        if new {
-            // Whether it came in place of another, only the list says.
-            outcome.list_within = Some(Duration::from_millis(50));
-        }
+        self.counted = true;
+        outcome.events.push((at, online));
     }
 
     fn asked(
@@ -544,6 +566,7 @@ impl Table {
                 outcome.changed = true;
             }
         }
+        let mut back = Vec::new();
         for listed in list {
             match self.rows.get_mut(&listed.pm_id) {
                 None => {
@@ -575,6 +598,9 @@ impl Table {
                         row.undecided = Undecided::Not;
                         ledger.restarts.add(RestartCause::Manual, 1);
                         self.counted = true;
+                    } else if unseen && row.end != End::Not {
+                        // Its end was told, and the bus is about to tell of its start.
+                        back.push(listed.pm_id);
                     } else if unseen && let Some(ledger) = ledger {
                         let more = listed.restart_time.saturating_sub(row.listed.restart_time);
                         ledger.restarts.add(RestartCause::Unknown, more.max(1));
@@ -591,6 +617,10 @@ impl Table {
                     row.listed = listed;
                 }
             }
+        }
+        for pm_id in back {
+            self.came_online(pm_id, now, false, false, &mut outcome);
+            outcome.list_within = Some(Duration::from_millis(400));
         }
         outcome
     }
@@ -636,6 +666,7 @@ impl Table {
             instance: instance.clone(),
             undecided: Undecided::Not,
             told_end_of: None,
+            told_start: None,
             gave_up: false,
             touched: 0,
             listed,

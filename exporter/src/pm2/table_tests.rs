@@ -248,6 +248,19 @@ fn a_list_made_while_a_worker_is_being_started_counts_nothing() {
 }
 
 #[test]
+fn a_list_that_is_quicker_than_the_bus_tells_the_start_once() {
+    // PM2 5 answers a restart before its bus tells of it.
+    let mut table = Table::default();
+    let (old, new) = (listed(0, "api", 10, 0), listed(0, "api", 20, 1));
+    list(&mut table, std::slice::from_ref(&old));
+    said(&mut table, "exit", Status::Stopped, &old);
+    let outcome = list(&mut table, std::slice::from_ref(&new));
+    assert_eq!(outcome.events[0].1.kind, EventKind::ONLINE);
+    assert!(said(&mut table, "online", Status::Launching, &new).events.is_empty());
+    assert_eq!(process(&table, "api").restarts, RestartCounts { crash: 1, ..Default::default() });
+}
+
+#[test]
 fn a_deploy_by_this_program_is_counted_for_the_new_process() {
     let mut table = Table::default();
     let (old, new) = (listed(4, "slot-a", 10, 0), listed(9, "slot-a", 20, 0));

@@ -497,53 +497,56 @@ impl Manager {
     }
 
     /// Takes up what was cut off when the exporter, the daemon or the machine went down, and
-    /// removes what it left half-made. To be spawned at the start.
-    pub async fn resume(self: Arc<Self>) {
+    /// removes what it left half-made. For `serve` alone: whoever only looks must not.
+    pub fn resume(self: Arc<Self>) {
         for index in 0..self.slots.len() {
+            // Now, before anything new is taken.
+            let open: Vec<CommandId> = self.slots.get(index).map_or_else(Vec::new, |managed| {
+                let state = managed.state();
+                let shown = state.deployments.iter().map(|known| &known.shown);
+                shown.filter(|shown| !shown.status.is_final()).map(|shown| shown.id.clone()).collect()
+            });
             let manager = Arc::clone(&self);
             tokio::spawn(async move {
                 if let Some(managed) = manager.slots.get(index) {
-                    manager.resume_slot(managed).await;
+                    manager.resume_slot(managed, open).await;
                 }
             });
         }
     }
 
-    async fn resume_slot(&self, managed: &Managed) {
+    async fn resume_slot(&self, managed: &Managed, open: Vec<CommandId>) {
         let place = &managed.place;
-        let begun = {
-            let state = managed.state();
-            let open = state.deployments.iter().any(|known| !known.shown.status.is_final());
-            (state.standing.change.clone(), open)
-        };
         let store = &self.workshop.store;
-        if begun.0.is_none() && !begun.1 {
-            if let Err(error) = store.sweep(&place.slot, &managed.state()) {
-                tracing::warn!(%error, slot = %place.slot, "half-made folders cannot be removed");
-            }
+        if !store.root().exists() {
             return;
         }
         let Ok(_lane) = Arc::clone(&managed.lane).acquire_owned().await else { return };
         let _lock = match self.hold(managed).await {
             Ok(lock) => lock,
             Err(error) => {
-                tracing::error!(%error, slot = %place.slot, "a change that was cut off stays so");
+                tracing::warn!(%error, slot = %place.slot, "what was cut off stays so");
                 return;
             }
         };
+        let begun = managed.state().standing.change.clone();
+        if begun.is_none() && open.is_empty() {
+            if let Err(error) = store.sweep(&place.slot, &managed.state()) {
+                tracing::warn!(%error, slot = %place.slot, "half-made folders cannot be removed");
+            }
+            return;
+        }
         super::child::end_marked(&self.workshop.mark(place));
-        if let Some(change) = begun.0 {
+        if let Some(change) = begun {
             self.resume_change(managed, &change).await;
         }
         let mut state = managed.state();
         let changing = state.standing.change.as_ref().map(|change| change.id.clone());
-        let lost: Vec<CommandId> = state
-            .deployments
-            .iter()
-            .map(|known| &known.shown)
-            .filter(|shown| !shown.status.is_final() && Some(&shown.id) != changing.as_ref())
-            .map(|shown| shown.id.clone())
-            .collect();
+        let is_lost = |id: &CommandId| {
+            Some(id) != changing.as_ref()
+                && state.deployed(id).is_some_and(|known| !known.shown.status.is_final())
+        };
+        let lost: Vec<CommandId> = open.into_iter().filter(is_lost).collect();
         for id in lost {
             let failure = Some("the exporter ended before its turn came".to_owned());
             let end = End { id, failure, put_back: None, discard: None };

@@ -17,6 +17,7 @@ use wire::{PortOwner, Process, Slot, SlotId, SlotMore, SlotType};
 use crate::pm2::Table;
 use crate::revision::Revision;
 
+pub mod check;
 pub mod child;
 pub mod cli;
 pub mod config;
@@ -32,6 +33,7 @@ pub mod port;
 pub mod probe;
 pub mod record;
 pub mod repository;
+pub mod rotate;
 pub mod run;
 pub mod start;
 pub mod store;

@@ -60,8 +60,16 @@ impl Stage {
             .unwrap()
             .with_token(token.reveal().to_string());
         let ports = BTreeMap::from([("a", a.number()), ("b", b.number())]);
-        let mut stage =
-            Self { pm2, client, ports, exporter: None, mark: e2e::process::new_mark(), config, listen, _held: vec![a, b] };
+        let mut stage = Self {
+            pm2,
+            client,
+            ports,
+            exporter: None,
+            mark: e2e::process::new_mark(),
+            config,
+            listen,
+            _held: vec![a, b],
+        };
         let (out, well) = stage.slots(&["up"]);
         assert!(well, "{out}");
         stage.serve().await;
