@@ -245,7 +245,7 @@ impl Manager {
     ) -> Result<CommandRecord, NotTaken> {
         let known = match self.take(slot, id, ask, by)? {
             Taken::Now(known) => known,
-            Taken::Before(record) => return Ok(record),
+            Taken::Before(record) => return Ok(*record),
         };
         let mut record = known.record.subscribe();
         let ended = record.wait_for(|record| record.status.is_final());
@@ -273,7 +273,11 @@ impl Manager {
         }) {
             let same =
                 record.target == Target::Slot(slot.clone()) && ask.action() == Action::Deploy;
-            return if same { Ok(Taken::Before(record)) } else { Err(NotTaken::Reused(id)) };
+            return if same {
+                Ok(Taken::Before(Box::new(record)))
+            } else {
+                Err(NotTaken::Reused(id))
+            };
         }
         let repository = match &ask {
             Ask::Deploy(request) => Some(self.accept(request)?),
@@ -504,7 +508,10 @@ impl Manager {
             let open: Vec<CommandId> = self.slots.get(index).map_or_else(Vec::new, |managed| {
                 let state = managed.state();
                 let shown = state.deployments.iter().map(|known| &known.shown);
-                shown.filter(|shown| !shown.status.is_final()).map(|shown| shown.id.clone()).collect()
+                shown
+                    .filter(|shown| !shown.status.is_final())
+                    .map(|shown| shown.id.clone())
+                    .collect()
             });
             let manager = Arc::clone(&self);
             tokio::spawn(async move {
@@ -611,7 +618,7 @@ impl Manager {
 
 enum Taken {
     Now(Arc<Known>),
-    Before(CommandRecord),
+    Before(Box<CommandRecord>),
 }
 
 fn finish(record: &mut CommandRecord, failure: Option<String>) {

@@ -147,7 +147,7 @@ mod tests {
             fs::write(&log, format!("line {number}\n")).unwrap();
             let aside = aside(&log);
             fs::rename(&log, &aside).unwrap();
-            assert_eq!(rotated(&log, "log"), [aside.clone()]);
+            assert_eq!(rotated(&log, "log"), std::slice::from_ref(&aside));
             pack(&aside, 5).unwrap();
             std::thread::sleep(Duration::from_millis(2));
         }

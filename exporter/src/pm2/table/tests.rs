@@ -1,7 +1,9 @@
 use super::*;
-use crate::pm2::model;
+use crate::pm2::custom::NodeMetrics;
+use crate::pm2::model::{self, DaemonLine, Kept, ProcessEvent};
+use wire::{Process, Readings, RestartCounts};
 
-const BUS: &str = include_str!("../../tests/captures/pm2-7.0.4-bus.txt");
+const BUS: &str = include_str!("../../../tests/captures/pm2-7.0.4-bus.txt");
 
 /// Plays a recording of PM2 7.0.4: start of `api` and of cluster app `clus`, reload of `clus`,
 /// `kill -9` of `api`, `pm2 stop api`, start of `crash` that throws and may restart once.

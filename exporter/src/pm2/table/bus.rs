@@ -1,0 +1,258 @@
+//! What the bus says, applied.
+
+use std::time::Duration;
+
+use wire::{EventKind, ExitInfo, RestartCause, Severity, Status, Time};
+
+use super::{End, Intent, Outcome, Row, Table, Undecided, deleted, event_of};
+use crate::pm2::model::{DaemonLine, Exception, Listed, ProcessEvent};
+
+impl Table {
+    /// An uncaught exception.
+    pub fn exception(&mut self, exception: Exception) -> Outcome {
+        let Some(row) = self.rows.get(&exception.pm_id) else { return Outcome::default() };
+        if let Some(ledger) = self.ledgers.get_mut(&row.instance) {
+            ledger.exceptions += 1;
+            self.counted = true;
+        }
+        let mut event = event_of(row, EventKind::EXCEPTION, Severity::Error);
+        event.message = exception.message.into();
+        event.details.insert("stack".to_owned(), exception.stack.into());
+        Outcome { events: vec![(exception.at, event)], list_within: None, changed: true }
+    }
+
+    /// A line of the daemon's own log.
+    pub fn daemon_line(&mut self, line: DaemonLine) -> Outcome {
+        let mut outcome = Outcome::default();
+        match line {
+            DaemonLine::Exited { pm_id, code, signal } => {
+                self.exits.insert(pm_id, (code, signal));
+            }
+            DaemonLine::OverMemory { pm_id } => self.over_memory.push(pm_id),
+            DaemonLine::MayChange => outcome.list_within = Some(Duration::from_millis(400)),
+        }
+        outcome
+    }
+
+    /// An event of a process.
+    pub fn process_event(&mut self, event: ProcessEvent) -> Outcome {
+        self.heard += 1;
+        self.counted = true;
+        if !self.rows.contains_key(&event.process.pm_id) && &*event.event != "exit" {
+            self.insert(event.process.clone());
+        }
+        let mut outcome = Outcome { changed: true, ..Outcome::default() };
+        match &*event.event {
+            "exit" => self.exit(&event, &mut outcome),
+            "restart overlimit" => self.change(&event, |row| row.gave_up = true),
+            "online" => self.online(&event, &mut outcome),
+            "start" => self.asked(&event, EventKind::START, None, &mut outcome),
+            "restart" => {
+                self.asked(&event, EventKind::RESTART, Some(RestartCause::Manual), &mut outcome);
+            }
+            "reload" | "softReload" => {
+                self.asked(&event, EventKind::RELOAD, Some(RestartCause::Reload), &mut outcome);
+            }
+            "stop" => {
+                self.asked(&event, EventKind::STOP, None, &mut outcome);
+                self.change(&event, |row| row.end = End::Stopped);
+            }
+            "delete" => {
+                if let Some(row) = self.rows.remove(&event.process.pm_id) {
+                    outcome.events.push((event.at, deleted(&row)));
+                }
+            }
+            _ => outcome.changed = false,
+        }
+        outcome
+    }
+
+    pub(super) fn change(&mut self, event: &ProcessEvent, change: impl FnOnce(&mut Row)) {
+        let heard = self.heard;
+        if let Some(row) = self.rows.get_mut(&event.process.pm_id) {
+            row.touched = heard;
+            change(row);
+        }
+    }
+
+    pub(super) fn exit(&mut self, event: &ProcessEvent, outcome: &mut Outcome) {
+        let pm_id = event.process.pm_id;
+        let told = self.exits.remove(&pm_id);
+        let over_memory = self.over_memory.contains(&pm_id);
+        let intent = self.intents.get(&event.process.name).copied();
+        let heard = self.heard;
+        let Some(row) = self.rows.get_mut(&pm_id) else {
+            // The end of something that this table never saw: only a list can say more.
+            outcome.list_within = Some(Duration::from_millis(50));
+            return;
+        };
+        row.touched = heard;
+        let asked = event.process.status == Status::Stopping || event.outgoing;
+        let run = event.process.started_at;
+        // PM2 tells the end of one run twice when it was asked to end it.
+        let again = row.told_end_of.is_some() && row.told_end_of == run;
+        let current = !event.outgoing && run >= row.listed.started_at;
+        if current {
+            row.listed.status = event.process.status;
+            row.listed.pid = None;
+        }
+        if again {
+            outcome.list_within = Some(Duration::from_millis(400));
+            return;
+        }
+        row.told_end_of = run;
+        let (code, signal) = how(event.process.exit_code, told, asked);
+        let cause = match (event.outgoing, over_memory, asked, intent) {
+            (true, ..) => RestartCause::Reload,
+            (_, true, ..) => RestartCause::Oom,
+            (_, _, true, Some(Intent::Restart(cause))) => cause,
+            (_, _, true, _) => RestartCause::Manual,
+            _ => RestartCause::Crash,
+        };
+        self.over_memory.retain(|other| *other != pm_id);
+        if current {
+            row.end = match intent.filter(|_| asked && !over_memory) {
+                Some(Intent::Stop) => End::Stopped,
+                Some(Intent::Restart(cause)) => End::ByItself(cause),
+                None if asked && !over_memory => End::Asked,
+                None => End::ByItself(cause),
+            };
+            row.listed.exit_code = code;
+        }
+        let exit = ExitInfo { code, signal: signal.clone(), at: event.at };
+        let severity = if asked { Severity::Info } else { Severity::Warning };
+        let mut told = event_of(row, EventKind::EXIT, severity);
+        told.message = format!("{} ended {}", row.instance.name, in_words(&exit));
+        told.exit_code = code;
+        told.signal = signal;
+        told.cause = Some(cause);
+        outcome.events.push((event.at, told));
+        if std::mem::take(&mut row.gave_up) || event.process.status == Status::Errored {
+            let mut errored = event_of(row, EventKind::ERRORED, Severity::Critical);
+            errored.message = format!("PM2 gave up restarting {}", row.instance.name);
+            outcome.events.push((event.at, errored));
+        }
+        let reloaded = event.outgoing && row.undecided == Undecided::Replaced;
+        if reloaded {
+            row.undecided = Undecided::Not;
+        }
+        if let Some(ledger) = self.ledgers.get_mut(&row.instance) {
+            ledger.last_exit = Some(exit);
+            ledger.restarts.add(RestartCause::Reload, u64::from(reloaded));
+        }
+        if asked {
+            outcome.list_within = Some(Duration::from_millis(400));
+        }
+    }
+
+    pub(super) fn online(&mut self, event: &ProcessEvent, outcome: &mut Outcome) {
+        let heard = self.heard;
+        let Some(row) = self.rows.get_mut(&event.process.pm_id) else { return };
+        let new = row.touched == 0;
+        row.touched = heard;
+        let started_at = event.process.started_at;
+        if row.told_start.is_some() && row.told_start == started_at {
+            // A list was quicker.
+            row.listed.status = Status::Online;
+            return;
+        }
+        let replaced = row.listed.pid.is_some() && row.end == End::Not;
+        let pid = if row.listed.started_at == started_at { row.listed.pid } else { None };
+        let metrics = std::mem::take(&mut row.listed.metrics);
+        row.listed = Listed { pid, metrics, status: Status::Online, ..event.process.clone() };
+        self.came_online(event.process.pm_id, event.at, new, replaced, outcome);
+        if new {
+            // Whether it came in place of another, only the list says.
+            outcome.list_within = Some(Duration::from_millis(50));
+        }
+    }
+
+    /// Tells and counts a start, with what the row says of it now.
+    pub(super) fn came_online(
+        &mut self,
+        pm_id: u32,
+        at: Time,
+        new: bool,
+        replaced: bool,
+        outcome: &mut Outcome,
+    ) {
+        let Some(row) = self.rows.get_mut(&pm_id) else { return };
+        let intent = self.intents.get(&row.instance.name).copied();
+        let cause = match row.end {
+            End::ByItself(cause) => Some(cause),
+            End::Asked => {
+                row.undecided = Undecided::Asked;
+                None
+            }
+            End::Not if replaced => {
+                // A cluster reload starts the new worker before it ends the old one.
+                row.undecided = Undecided::Replaced;
+                None
+            }
+            // A slot's new process, in the place of a deleted one.
+            End::Not if new => match intent {
+                Some(Intent::Restart(cause @ RestartCause::Deploy)) => Some(cause),
+                _ => None,
+            },
+            End::Not | End::Stopped => None,
+        };
+        row.end = End::Not;
+        row.told_start = row.listed.started_at;
+        let mut online = event_of(row, EventKind::ONLINE, Severity::Info);
+        online.message = format!("{} is online", row.instance.name);
+        online.cause = cause;
+        if let Some(ledger) = self.ledgers.get_mut(&row.instance) {
+            if let Some(cause) = cause {
+                ledger.restarts.add(cause, 1);
+            }
+            ledger.last_start = row.listed.started_at;
+            ledger.restart_time = row.listed.restart_time;
+        }
+        self.counted = true;
+        outcome.events.push((at, online));
+    }
+
+    pub(super) fn asked(
+        &mut self,
+        event: &ProcessEvent,
+        kind: EventKind,
+        cause: Option<RestartCause>,
+        outcome: &mut Outcome,
+    ) {
+        let heard = self.heard;
+        let Some(row) = self.rows.get_mut(&event.process.pm_id) else { return };
+        row.touched = heard;
+        row.listed.status = event.process.status;
+        if std::mem::replace(&mut row.undecided, Undecided::Not) != Undecided::Not
+            && let Some(ledger) = self.ledgers.get_mut(&row.instance)
+        {
+            ledger.restarts.add(cause.unwrap_or(RestartCause::Manual), 1);
+        }
+        let mut told = event_of(row, kind.clone(), Severity::Info);
+        told.message = format!("{kind} of {}", row.instance.name);
+        told.cause = cause;
+        outcome.events.push((event.at, told));
+    }
+}
+
+/// PM2 prints `code [0] via signal [SIGKILL]` for a killed process, and SIGINT wherever there
+/// was no signal.
+fn how(
+    code: Option<i32>,
+    told: Option<(i32, Box<str>)>,
+    asked: bool,
+) -> (Option<i32>, Option<String>) {
+    let Some((code_told, signal)) = told else { return (code, None) };
+    if code_told != 0 || (&*signal == "SIGINT" && !asked) {
+        return (Some(code_told), None);
+    }
+    (None, Some(signal.into()))
+}
+
+fn in_words(exit: &ExitInfo) -> String {
+    match (&exit.signal, exit.code) {
+        (Some(signal), _) => format!("by {signal}"),
+        (None, Some(code)) => format!("with code {code}"),
+        (None, None) => "for an unknown reason".to_owned(),
+    }
+}

@@ -1,0 +1,60 @@
+//! Counters, which outlive what they count.
+
+use serde::{Deserialize, Serialize};
+use wire::{ExitInfo, Instance, RestartCounts, Time};
+
+use super::Table;
+
+/// Counters of an instance: they outlive `pm_id`, `pm2 reset`, the daemon and, where there is a
+/// file for them, this program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Ledger {
+    pub(super) restarts: RestartCounts,
+    pub(super) exceptions: u64,
+    /// Start of the run that was counted last.
+    pub(super) last_start: Option<Time>,
+    /// PM2's own restart counter then.
+    pub(super) restart_time: u64,
+    pub(super) last_exit: Option<ExitInfo>,
+    pub(super) log_out_bytes: u64,
+    pub(super) log_err_bytes: u64,
+}
+
+/// An instance's counters, as they are kept in a file.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptLedger {
+    #[serde(flatten)]
+    instance: Instance,
+    #[serde(flatten)]
+    ledger: Ledger,
+}
+
+impl Table {
+    /// Takes up counters that [`Self::counters`] gave.
+    ///
+    /// # Errors
+    /// They make no sense; the table is then as it was.
+    pub fn restore(&mut self, json: &[u8]) -> Result<(), serde_json::Error> {
+        let kept: Vec<KeptLedger> = serde_json::from_slice(json)?;
+        self.ledgers = kept.into_iter().map(|kept| (kept.instance, kept.ledger)).collect();
+        Ok(())
+    }
+
+    /// All counters as JSON, if they changed since this was last asked.
+    pub fn counters(&mut self) -> Option<Vec<u8>> {
+        if !std::mem::take(&mut self.counted) {
+            return None;
+        }
+        let mut all: Vec<KeptLedger> = self
+            .ledgers
+            .iter()
+            .map(|(instance, ledger)| KeptLedger {
+                instance: instance.clone(),
+                ledger: ledger.clone(),
+            })
+            .collect();
+        all.sort_by(|a, b| a.instance.cmp(&b.instance));
+        serde_json::to_vec(&all).ok()
+    }
+}

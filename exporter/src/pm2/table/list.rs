@@ -1,0 +1,146 @@
+//! PM2's own list, applied: what the bus did not tell is found here.
+
+use std::time::Duration;
+
+use wire::{EventKind, Instance, RestartCause, Severity, Status, Time};
+
+use super::{End, MAX_LEDGERS, Outcome, Row, Table, Undecided, deleted, event_of};
+use crate::pm2::custom::NodeMetrics;
+use crate::pm2::model::{Kept, Listed};
+
+impl Table {
+    /// PM2's list, asked for when `heard` bus events had been applied.
+    pub fn list(&mut self, list: Vec<Listed>, heard: u64, now: Time) -> Outcome {
+        let mut outcome = Outcome::default();
+        let gone: Vec<u32> = self
+            .rows
+            .values()
+            .filter(|row| row.touched <= heard)
+            .map(|row| row.listed.pm_id)
+            .filter(|pm_id| !list.iter().any(|listed| listed.pm_id == *pm_id))
+            .collect();
+        for pm_id in gone {
+            if let Some(row) = self.rows.remove(&pm_id) {
+                outcome.events.push((now, deleted(&row)));
+                outcome.changed = true;
+            }
+        }
+        let mut back = Vec::new();
+        for listed in list {
+            match self.rows.get_mut(&listed.pm_id) {
+                None => {
+                    outcome.changed = true;
+                    self.insert_listed(listed);
+                }
+                Some(row) if row.touched > heard => {
+                    // The bus told of it after the list was made: the bus is right.
+                    row.listed.metrics = listed.metrics;
+                    row.listed.kept = listed.kept;
+                    outcome.list_within = Some(Duration::from_secs(1));
+                }
+                Some(row) => {
+                    // A process that is being started has its new start time already; the bus
+                    // tells of it when it is online.
+                    let starting = listed.status == Status::Launching;
+                    let unseen = !starting && listed.started_at > row.listed.started_at;
+                    let ledger = self.ledgers.get_mut(&row.instance);
+                    if row.end == End::Asked && listed.status == Status::Stopped {
+                        row.end = End::Stopped;
+                    }
+                    let listed = match starting {
+                        true => Listed { started_at: row.listed.started_at, ..listed },
+                        false => listed,
+                    };
+                    if row.undecided == Undecided::Asked
+                        && let Some(ledger) = ledger
+                    {
+                        row.undecided = Undecided::Not;
+                        ledger.restarts.add(RestartCause::Manual, 1);
+                        self.counted = true;
+                    } else if unseen && row.end != End::Not {
+                        // Its end was told, and the bus is about to tell of its start.
+                        back.push(listed.pm_id);
+                    } else if unseen && let Some(ledger) = ledger {
+                        let more = listed.restart_time.saturating_sub(row.listed.restart_time);
+                        ledger.restarts.add(RestartCause::Unknown, more.max(1));
+                        ledger.last_start = listed.started_at;
+                        ledger.restart_time = listed.restart_time;
+                        self.counted = true;
+                        let mut missed = event_of(row, EventKind::RESTART, Severity::Warning);
+                        missed.message = format!("{} was restarted unseen", row.instance.name);
+                        missed.cause = Some(RestartCause::Unknown);
+                        outcome.events.push((now, missed));
+                        row.end = End::Not;
+                    }
+                    outcome.changed |= differ(&row.listed, &listed);
+                    row.listed = listed;
+                }
+            }
+        }
+        for pm_id in back {
+            self.came_online(pm_id, now, false, false, &mut outcome);
+            outcome.list_within = Some(Duration::from_millis(400));
+        }
+        outcome
+    }
+
+    pub(super) fn insert_listed(&mut self, listed: Listed) {
+        let (start, restart_time) = (listed.started_at, listed.restart_time);
+        let Some(instance) = self.insert(listed) else { return };
+        let Some(ledger) = self.ledgers.get_mut(&instance) else { return };
+        if ledger.last_start == start {
+            return;
+        }
+        // Started while nobody looked: before the first look, or while the daemon or this
+        // program was away. PM2's own counter says how often, unless it began anew.
+        let more = match ledger.last_start {
+            None => restart_time,
+            Some(_) => restart_time.saturating_sub(ledger.restart_time).max(1),
+        };
+        ledger.restarts.add(RestartCause::Unknown, more);
+        ledger.last_start = start;
+        ledger.restart_time = restart_time;
+        self.counted = true;
+    }
+
+    /// Gives a new process the lowest number that no other of its name has.
+    pub(super) fn insert(&mut self, listed: Listed) -> Option<Instance> {
+        let taken: Vec<u32> = self
+            .rows
+            .values()
+            .filter(|row| row.instance.name == listed.name)
+            .filter(|row| row.instance.namespace == listed.namespace && !row.may_be_gone())
+            .map(|row| row.instance.instance_id)
+            .collect();
+        let instance_id = (0..).find(|number| !taken.contains(number))?;
+        let (name, namespace) = (listed.name.clone(), listed.namespace.clone());
+        let instance = Instance { name, namespace, instance_id };
+        if self.ledgers.len() >= MAX_LEDGERS && !self.ledgers.contains_key(&instance) {
+            let used: Vec<Instance> = self.rows.values().map(|row| row.instance.clone()).collect();
+            self.ledgers.retain(|instance, _| used.contains(instance));
+        }
+        self.ledgers.entry(instance.clone()).or_default();
+        let row = Row {
+            end: if listed.status.has_process() { End::Not } else { End::Stopped },
+            instance: instance.clone(),
+            undecided: Undecided::Not,
+            told_end_of: None,
+            told_start: None,
+            gave_up: false,
+            touched: 0,
+            listed,
+        };
+        self.rows.insert(row.listed.pm_id, row);
+        Some(instance)
+    }
+}
+
+/// Whether anything but metrics differs.
+fn differ(a: &Listed, b: &Listed) -> bool {
+    let plain = |listed: &Listed| Listed {
+        metrics: NodeMetrics::default(),
+        kept: Kept::default(),
+        ..listed.clone()
+    };
+    plain(a) != plain(b)
+}

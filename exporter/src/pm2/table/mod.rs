@@ -1,0 +1,163 @@
+//! The process table, kept from the bus and confirmed by PM2's own list. Pure: it takes what
+//! PM2 said and gives the events that follow; nothing here waits or reads.
+
+mod bus;
+mod ledger;
+mod list;
+mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use wire::{AppName, Event, EventKind, Instance, RestartCause, Severity, Status, Time};
+
+use super::model::Listed;
+use ledger::Ledger;
+
+pub use view::LogFile;
+
+/// Apps whose counters are remembered after the last of their processes is gone.
+const MAX_LEDGERS: usize = 5_000;
+
+/// What follows from something that PM2 said.
+#[derive(Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// What happened.
+    pub events: Vec<(Time, Event)>,
+    /// PM2's list should be asked for within this time: something may have changed that the
+    /// bus does not tell.
+    pub list_within: Option<Duration>,
+    /// Anything other than readings changed.
+    pub changed: bool,
+}
+
+/// What this program itself is about to ask PM2 for: who asks over the socket, unlike the
+/// `pm2` command, is not told about on the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Ends and starts again, for this reason.
+    Restart(RestartCause),
+    /// Ends for good.
+    Stop,
+}
+
+/// What is still to be learnt of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undecided {
+    /// Nothing.
+    Not,
+    /// PM2 was asked to restart or to reload: the next event or list decides.
+    Asked,
+    /// A new worker came while the old one ran: the end of the old one decides.
+    Replaced,
+}
+
+/// How the last run of a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It has not, as far as is known.
+    Not,
+    /// By itself: what follows is a restart of this cause.
+    ByItself(RestartCause),
+    /// PM2 was asked to end it, and may say why.
+    Asked,
+    /// PM2 was asked to stop it: what follows is a start.
+    Stopped,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    listed: Listed,
+    instance: Instance,
+    end: End,
+    /// A start whose cause is not known yet.
+    undecided: Undecided,
+    /// Start of the run whose end was told, so that a second `exit` is not.
+    told_end_of: Option<Time>,
+    /// Start that was told, so that the bus does not tell it again behind a list.
+    told_start: Option<Time>,
+    /// PM2 gave up on it, to be told behind its exit.
+    gave_up: bool,
+    /// Number of the bus event that changed it last.
+    touched: u64,
+}
+
+impl Row {
+    /// It was ended by hand and may be deleted by now: the bus does not say.
+    fn may_be_gone(&self) -> bool {
+        matches!(self.end, End::Asked) && !matches!(self.listed.status, Status::Online)
+    }
+}
+
+/// Every process that PM2 has.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: BTreeMap<u32, Row>,
+    ledgers: HashMap<Instance, Ledger>,
+    exits: HashMap<u32, (i32, Box<str>)>,
+    over_memory: Vec<u32>,
+    intents: HashMap<AppName, Intent>,
+    heard: u64,
+    /// Counters changed since they were last written.
+    counted: bool,
+}
+
+impl Table {
+    /// How many bus events were applied: to be noted when a list is asked for.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// The daemon is gone, and what it knew with it. Counters stay.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.exits.clear();
+        self.over_memory.clear();
+    }
+
+    /// What is about to be asked of PM2 for an app; `None` when it is over.
+    pub fn intend(&mut self, app: &AppName, intent: Option<Intent>) {
+        match intent {
+            Some(intent) => self.intents.insert(app.clone(), intent),
+            None => self.intents.remove(app),
+        };
+    }
+
+    /// Bytes of log seen on the bus.
+    pub fn logged(&mut self, pm_id: u32, is_error: bool, bytes: u64) {
+        if let Some(row) = self.rows.get(&pm_id)
+            && let Some(ledger) = self.ledgers.get_mut(&row.instance)
+        {
+            let count =
+                if is_error { &mut ledger.log_err_bytes } else { &mut ledger.log_out_bytes };
+            *count = count.saturating_add(bytes);
+        }
+    }
+
+    /// The process number, read from PM2's file.
+    pub fn set_pid(&mut self, pm_id: u32, pid: u32) {
+        if let Some(row) = self.rows.get_mut(&pm_id) {
+            row.listed.pid = Some(pid);
+        }
+    }
+}
+
+fn event_of(row: &Row, kind: EventKind, severity: Severity) -> Event {
+    Event {
+        app: Some(row.instance.name.clone()),
+        namespace: Some(row.instance.namespace.clone()),
+        instance_id: Some(row.instance.instance_id),
+        pm_id: Some(row.listed.pm_id),
+        ..Event::new(kind, severity, "")
+    }
+}
+
+fn deleted(row: &Row) -> Event {
+    Event {
+        message: format!("{} is no longer in PM2's list", row.instance.name),
+        ..event_of(row, EventKind::DELETE, Severity::Info)
+    }
+}
+
+#[cfg(test)]
+mod tests;
