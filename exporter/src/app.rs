@@ -103,6 +103,7 @@ impl App {
             revision.clone(),
             state.as_ref().map(|state| state.path.as_path()),
             config.exit_stderr,
+            config.filter.clone(),
         )
         .context("state_dir")?;
         let commands = Commands::new(Arc::clone(&home), Arc::clone(&journal));

@@ -111,7 +111,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     Arc::clone(app.slots.manager()).resume();
     tokio::spawn(slots::rotate::run(Arc::clone(&app)));
     tracing::info!(%address, home = %app.home.path().display(), "listening");
+    let slots = Arc::clone(app.slots.manager());
     http::serve(listener, app, shutdown).await;
+    slots.idle(std::time::Duration::from_secs(3)).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use exposition::Labels;
 use exposition::compat::Compat;
 use service::config::{Form, Key, Mistakes, Reader, Settings};
 use service::log;
@@ -11,6 +12,7 @@ use service::quantity;
 use service::token::TokenHash;
 
 use crate::access::{Scope, TokenEntry};
+use crate::filter::Filter;
 use crate::slots;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,6 +43,10 @@ pub const SETTINGS: Settings = Settings {
             "NAME",
             "Serve other names: pm2-metrics or pm2-prom-module [default: none]",
         ),
+        key("include", Form::List, "NAMES", "Watch only these apps; * stands for anything"),
+        key("exclude", Form::List, "NAMES", "Do not watch these apps"),
+        key("modules", Form::Text, "BOOL", "Watch PM2's modules as well [default: true]"),
+        key("labels", Form::Toml, "TOML", "Labels for every series, such as {dc = \"eu1\"}"),
         key(
             "exit_stderr",
             Form::Text,
@@ -86,6 +92,10 @@ pub struct Config {
     pub journal_size: usize,
     /// Whose metric names are served.
     pub compat: Compat,
+    /// Which apps are watched.
+    pub filter: Filter,
+    /// Labels of every series.
+    pub labels: Labels,
     /// Whether exits carry the last lines of stderr.
     pub exit_stderr: bool,
     /// Everybody may read.
@@ -128,6 +138,19 @@ impl Config {
             })
             .unwrap_or(2 << 20);
         let compat = reader.parsed("compat", str::parse).unwrap_or_default();
+        let names = |text: &str| match text.len() {
+            1..=255 => Ok(text.to_owned()),
+            _ => Err(format!(
+                "{:?} is not 1 to 255 bytes",
+                text.chars().take(40).collect::<String>()
+            )),
+        };
+        let filter = Filter {
+            include: reader.list("include", names).unwrap_or_default(),
+            exclude: reader.list("exclude", names).unwrap_or_default(),
+            modules: reader.truth("modules", true),
+        };
+        let labels = labels(&mut reader);
         let exit_stderr = reader.truth("exit_stderr", true);
         let anonymous_read = reader.truth("anonymous_read", false);
         let log_level = reader.value("log_level").unwrap_or_default();
@@ -148,6 +171,8 @@ impl Config {
             custom_metrics_max_age,
             journal_size,
             compat,
+            filter,
+            labels,
             exit_stderr,
             anonymous_read,
             log_level,
@@ -192,6 +217,47 @@ fn pm2_home(reader: &mut Reader, env: impl Fn(&str) -> Option<String>) -> Option
         }
     }
 }
+
+fn labels(reader: &mut Reader) -> Labels {
+    let mut labels = Labels::default();
+    reader.table("labels", |reader| {
+        for (name, value) in reader.rest() {
+            let first =
+                name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+            let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if !first || !plain || name.starts_with("__") {
+                reader.mistake(&name, "is not a label: letters, digits and '_', no digit first");
+            } else if OWN_LABELS.contains(&name.as_str()) {
+                reader.mistake(&name, "is a label that the exporter sets itself");
+            } else {
+                labels.push(&name, &value);
+            }
+        }
+        Some(())
+    });
+    labels
+}
+
+/// Labels that series carry anyway, and those that Prometheus and the poller set.
+const OWN_LABELS: &[&str] = &[
+    "name",
+    "namespace",
+    "instance_id",
+    "slot",
+    "server",
+    "job",
+    "instance",
+    "state",
+    "cause",
+    "stream",
+    "quantile",
+    "metric",
+    "unit",
+    "mode",
+    "version",
+    "le",
+    "result",
+];
 
 fn tokens(reader: &mut Reader) -> Vec<TokenEntry> {
     let mut names = Vec::new();
@@ -261,7 +327,7 @@ mod tests {
     #[test]
     fn all_mistakes_are_told_together() {
         let file = "listen = \"0.0.0.0:1\"\npm2_homes = [\"relative\"]\nsample_interval = \"1ms\"\n\
-             journal_size = \"1\"\ncompat = \"other\"\n[[tokens]]\nname = \"a b\"\nsha256 = \"canary\"\n\
+             journal_size = \"1\"\ncompat = \"other\"\nlabels = {name = \"x\", ok = \"y\"}\n[[tokens]]\nname = \"a b\"\nsha256 = \"canary\"\n\
              scopes = [\"all\"]\n[slots]\n[[slots.slot]]\nname = \"a\"\nport = 0\n\
              [[slots.slot]]\nport = 3001";
         let mistakes = read(file).unwrap_err();
@@ -273,6 +339,7 @@ mod tests {
                 "sample_interval",
                 "journal_size",
                 "compat",
+                "labels.name",
                 "tokens[0].name",
                 "tokens[0].sha256",
                 "tokens[0].scopes[0]",

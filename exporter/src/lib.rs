@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod filter;
 pub mod http;
 pub mod journal;
 pub mod logs;

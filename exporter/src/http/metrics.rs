@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use exposition::compat::{self, Compat};
-use exposition::{Format, Labels, Source, Writer, write_states};
+use exposition::{Format, Source, Writer, write_states};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -23,8 +23,8 @@ pub(super) async fn show(_: Reads, State(app): State<Arc<App>>, headers: HeaderM
     match app.config.compat {
         Compat::None => {
             let state = app.state().await;
-            let labels = Labels::default();
-            write_states(&mut writer, &[Source { labels: &labels, state: &state }]);
+            let labels = &app.config.labels;
+            write_states(&mut writer, &[Source { labels, state: &state }]);
         }
         other => {
             app.home.confirm(app.config.custom_metrics_max_age).await;

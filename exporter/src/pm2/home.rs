@@ -16,6 +16,7 @@ use super::model::Reply;
 use super::rpc::{CallError, Rpc};
 use super::table::{Outcome, Table};
 use super::{model, watch as watcher};
+use crate::filter::Filter;
 use crate::journal::{Journal, replace_file};
 use crate::logs::Tail;
 use crate::revision::Revision;
@@ -87,7 +88,7 @@ pub struct Home {
 impl Home {
     /// A home at `path`, watched from now on by a task of its own. Counters are taken up from
     /// and kept in `state`, a folder, if there is one. With `exit_stderr`, exits carry the last
-    /// lines of stderr.
+    /// lines of stderr; `filter` says what is watched.
     ///
     /// # Errors
     /// The folder cannot be read or made.
@@ -97,9 +98,10 @@ impl Home {
         revision: Revision,
         state: Option<&Path>,
         exit_stderr: bool,
+        filter: Filter,
     ) -> io::Result<Arc<Self>> {
         let (lists, listed) = mpsc::channel(1);
-        let mut table = Table::default();
+        let mut table = Table::new(filter);
         let counters = state.map(|state| state.join("counters.json"));
         if let Some(file) = &counters {
             restore(&mut table, file)?;

@@ -42,6 +42,8 @@ pub struct Listed {
     pub out_log: Box<str>,
     /// Where PM2 writes its errors, likewise.
     pub err_log: Box<str>,
+    /// Whether it is a module of PM2's own.
+    pub is_module: bool,
     /// Whether it is our own placeholder page.
     pub is_placeholder: bool,
     /// Exit code of the last end.
@@ -151,6 +153,7 @@ struct RawEnv<'a> {
     #[serde(borrow)]
     args: FirstText<'a>,
     exit_code: Lenient,
+    pmx_module: Lenient,
     instances: Lenient,
     prev_restart_delay: Lenient,
     axm_monitor: BTreeMap<String, custom::RawMetric>,
@@ -179,6 +182,7 @@ impl RawEnv<'_> {
             pid_file: self.pm_pid_path.0.as_ref().into(),
             out_log: self.pm_out_log_path.0.as_ref().into(),
             err_log: self.pm_err_log_path.0.as_ref().into(),
+            is_module: matches!(self.pmx_module, Lenient::Truth(true)),
             is_placeholder: own && self.args.0.as_deref() == Some("placeholder"),
             exit_code: self.exit_code.millis().and_then(|code| i32::try_from(code).ok()),
             kept: Kept {

@@ -81,7 +81,7 @@ pub async fn run(
         let known = old.slots.get(place.slot.as_str());
         take(&workspace, place, app, known, ecosystem)?;
     }
-    workspace.write_ecosystem()?;
+    workspace.workshop.write_ecosystem()?;
     workspace.status().await
 }
 

@@ -370,6 +370,15 @@ impl Manager {
         Ok(repository)
     }
 
+    /// Waits until nothing is under way, but no longer than `wait`: for a stop, when programs
+    /// that were started are being ended.
+    pub async fn idle(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while self.book().open > 0 && Instant::now() < until {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn carry_out(&self, job: &Known, repository: Option<Repository>) {
         let Some(managed) = self.managed(&job.slot) else { return };
         let lane = tokio::select! {
@@ -451,19 +460,23 @@ impl Manager {
 
     async fn begin(&self, managed: &Managed, id: &CommandId, ask: &Ask) -> Result<(), String> {
         let slot = &managed.place.slot;
-        if !matches!(ask, Ask::Deploy(_)) {
-            let listing = self.workshop.list().await.map_err(|error| error.to_string())?;
-            if let Some(owner) = self.workshop.foreign_owner(&listing, &managed.place)
-                && !ask.reclaim()
-            {
-                return Err(format!(
-                    "port {} is held by {}, which is not the slot's; end it, or ask with \
-                     \"reclaim\": true",
-                    managed.place.port,
-                    super::port::in_words(&owner)
-                ));
-            }
-            self.adopt(managed, &listing);
+        let listing = self.workshop.list().await.map_err(|error| error.to_string())?;
+        if let Some(owner) = self.workshop.foreign_owner(&listing, &managed.place)
+            && !ask.reclaim()
+        {
+            return Err(format!(
+                "port {} is held by {}, which is not the slot's; end it, or ask with \
+                 \"reclaim\": true",
+                managed.place.port,
+                super::port::in_words(&owner)
+            ));
+        }
+        let seen = self.workshop.seen(&listing, &managed.place, &managed.state());
+        // Nobody knows how to start it again if what comes in its place is not well.
+        if seen == Seen::Other && ask.action() != Action::Stop && !ask.reclaim() {
+            return Err("the slot runs something that was not deployed here: take it over with \
+                 'pm2-exporter slots import', stop the slot, or ask with \"reclaim\": true"
+                .to_owned());
         }
         let mut state = managed.state();
         state.standing.begin(id.clone(), ask.wish()).map_err(|refusal| refusal.to_string())?;
@@ -472,15 +485,6 @@ impl Manager {
             return Err(format!("the slot's state cannot be kept: {error}"));
         }
         Ok(())
-    }
-
-    /// A slot that was never changed by us may run something that somebody else started.
-    fn adopt(&self, managed: &Managed, listing: &crate::pm2::launch::Listing) {
-        let mut state = managed.state();
-        if self.workshop.seen(listing, &managed.place, &state) == Seen::Other {
-            tracing::warn!(slot = %managed.place.slot, "the slot runs something that was not deployed here");
-            state.foreign_placeholder = false;
-        }
     }
 
     fn end_early(&self, managed: &Managed, job: &Known, message: String) {

@@ -21,6 +21,7 @@ pub mod check;
 pub mod child;
 pub mod cli;
 pub mod config;
+mod ecosystem;
 pub mod env;
 pub mod git;
 pub mod import;

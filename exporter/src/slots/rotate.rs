@@ -18,7 +18,7 @@ use wire::Time;
 use crate::app::App;
 
 /// How often sizes are looked at.
-const EVERY: Duration = Duration::from_secs(20);
+const EVERY: Duration = Duration::from_secs(5);
 /// PM2 may still write what it had in hand when it was told to open new files.
 const SETTLED: Duration = Duration::from_secs(1);
 /// The module that does the same.

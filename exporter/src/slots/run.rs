@@ -589,6 +589,11 @@ impl Runner<'_> {
             log.note(&error);
             tracing::warn!(%error, "PM2's list is not saved");
         }
+        if self.workshop.settings.configured
+            && let Err(error) = self.workshop.write_ecosystem()
+        {
+            tracing::warn!(error = %format_args!("{error:#}"), "ecosystem.config.js is not written");
+        }
         log.note(match &end.failure {
             None => "done",
             Some(_) => "failed",

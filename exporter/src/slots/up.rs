@@ -1,7 +1,7 @@
 //! `pm2-exporter slots up|status|down`: a workspace brought to its state, whatever it was.
 //! The only place that may start a PM2 daemon.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use service::shutdown::Shutdown;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::env::{self, Env};
+use super::env::Env;
 use super::place::SlotPlace;
 use super::plan::{Occupant, Seen};
 use super::port;
 use super::probe::Probe;
-use super::record::{RESTARTS_PLACEHOLDER, Wanted};
-use super::start::{Start, on_path};
+use super::record::Wanted;
+use super::start::on_path;
 use super::workshop::{OwnEnv, Stuck, Workshop};
 use crate::config::Config;
 use crate::pm2::launch::{self, Listing, Running};
@@ -33,7 +33,6 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub struct Workspace {
     /// What changes slots.
     pub workshop: Workshop,
-    listen: std::net::SocketAddr,
     /// Whether processes get a moment to answer: a daemon may just have started them.
     waits: bool,
 }
@@ -63,8 +62,9 @@ impl Workspace {
         let home = config.pm2_home.clone();
         let gone = || Err(crate::pm2::CallError::Closed("not connected yet".to_owned()));
         let settings = Arc::new(config.slots.clone());
-        let workshop = Workshop::new(settings, root, home, Arc::new(gone), own);
-        Self { workshop, listen: config.listen, waits: false }
+        let listen = config.listen;
+        let workshop = Workshop::new(settings, listen, root, home, Arc::new(gone), own);
+        Self { workshop, waits: false }
     }
 
     /// Connects to the daemon that runs; none when none does.
@@ -102,13 +102,13 @@ impl Workspace {
             self.start_daemon().await?;
         }
         let mut lines = Vec::new();
-        if let Some(wanted) = self.admin() {
+        if let Some(wanted) = self.workshop.admin() {
             lines.push(self.bring_admin(&wanted, reclaim).await?);
         }
         for place in self.workshop.settings.places.clone() {
             lines.push(self.bring(&place, reclaim).await?);
         }
-        self.write_ecosystem()?;
+        self.workshop.write_ecosystem()?;
         let listing = self.workshop.list().await?;
         if let Err(error) = self.workshop.save_listing(&listing, &[]) {
             let note = error.to_string();
@@ -170,44 +170,6 @@ impl Workspace {
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())
-    }
-
-    /// What is to run as admin server; nothing where it is turned off.
-    pub fn admin(&self) -> Option<Wanted> {
-        let settings = &self.workshop.settings;
-        let admin = &settings.admin;
-        if !admin.enabled {
-            return None;
-        }
-        let path = self.workshop.path();
-        let cwd = admin.cwd.clone().unwrap_or_else(|| self.workshop.store.root().to_owned());
-        let mut env: Env = ["PATH", "HOME", "LANG", "TZ"]
-            .into_iter()
-            .map(str::to_owned)
-            .chain(settings.inherit.iter().cloned())
-            .filter_map(|name| Some((name.clone(), (self.workshop.own)(&name)?)))
-            .collect();
-        env.extend(settings.env.iter().cloned());
-        env.insert("PORT".to_owned(), admin.port.to_string());
-        let start = match &admin.command {
-            Some(words) => command(words, &cwd, &path),
-            None => {
-                let beside = self.workshop.exporter.with_file_name("pm2-poller");
-                let script = if beside.is_file() {
-                    beside
-                } else {
-                    on_path("pm2-poller", &path).unwrap_or(beside)
-                };
-                env.insert("PM2_POLLER_LISTEN".to_owned(), format!("127.0.0.1:{}", admin.port));
-                env.insert(
-                    "PM2_POLLER_SERVERS".to_owned(),
-                    format!("[{{id = \"local\", url = \"http://{}\"}}]", self.listen),
-                );
-                Start { script, node: None, args: vec!["serve".to_owned()], env: Env::new(), cwd }
-            }
-        };
-        let name = ADMIN.to_owned();
-        Some(Wanted { name, start, env, max_restarts: RESTARTS_PLACEHOLDER })
     }
 
     async fn bring_admin(&self, wanted: &Wanted, reclaim: bool) -> anyhow::Result<Line> {
@@ -391,7 +353,7 @@ impl Workspace {
         }
         let listing = self.workshop.list().await?;
         let mut lines = Vec::new();
-        if let Some(wanted) = self.admin() {
+        if let Some(wanted) = self.workshop.admin() {
             let port = self.workshop.settings.admin.port;
             lines.push(self.line(ADMIN, port, wanted.start.shown(), Ok(String::new())).await?);
         }
@@ -454,38 +416,6 @@ impl Workspace {
         saved?;
         Ok(lines)
     }
-
-    /// Writes what `pm2 start ecosystem.config.js` would make the same of. It holds
-    /// environments: only its owner may read it.
-    ///
-    /// # Errors
-    /// It cannot be written, or a slot's state cannot be read.
-    pub fn write_ecosystem(&self) -> anyhow::Result<PathBuf> {
-        let workshop = &self.workshop;
-        let mut apps = Vec::new();
-        let mut add = |wanted: &Wanted| {
-            apps.push(wanted.ecosystem(&workshop.settings, &workshop.store, &workshop.node));
-        };
-        if let Some(wanted) = self.admin() {
-            add(&wanted);
-        }
-        for place in &workshop.settings.places {
-            let state = workshop.store.load(&place.slot)?;
-            let wanted = workshop
-                .wanted(place, &state, &state.standing.current)
-                .or_else(|_| workshop.wanted(place, &state, &Occupant::Placeholder));
-            add(&wanted.map_err(anyhow::Error::msg)?);
-        }
-        let json = serde_json::to_string_pretty(&serde_json::json!({"apps": apps}))?;
-        let text = format!(
-            "// Written by 'pm2-exporter slots up': what it changes here is lost at the next one.\n\
-             module.exports = {json};\n"
-        );
-        let path = workshop.store.root().join("ecosystem.config.js");
-        super::store::write_whole(&path, text.as_bytes())
-            .with_context(|| path.display().to_string())?;
-        Ok(path)
-    }
 }
 
 fn status_of(listing: &Listing, name: &str) -> (String, bool) {
@@ -495,30 +425,6 @@ fn status_of(listing: &Listing, name: &str) -> (String, bool) {
         [one] => (one.status.clone(), one.status == "online"),
         _ => (format!("{} processes", found.len()), false),
     }
-}
-
-/// A program with its arguments; `node file …` is run by Node.js directly.
-fn command(words: &[String], cwd: &Path, path: &str) -> Start {
-    let (program, args) =
-        words.split_first().map_or(("", &[][..]), |(word, rest)| (word.as_str(), rest));
-    if program == "node"
-        && let Some((file, args)) = args.split_first()
-    {
-        let (script, args) = (cwd.join(file), args.to_vec());
-        return Start {
-            script,
-            node: Some(Vec::new()),
-            args,
-            env: Env::new(),
-            cwd: cwd.to_owned(),
-        };
-    }
-    let script = if program.contains('/') {
-        cwd.join(program)
-    } else {
-        on_path(program, path).unwrap_or_else(|| PathBuf::from(program))
-    };
-    Start { script, node: None, args: args.to_vec(), env: Env::new(), cwd: cwd.to_owned() }
 }
 
 /// Whether a file says itself what runs it; npm's `bin` links do.
@@ -563,9 +469,4 @@ pub fn table(lines: &[Line]) -> String {
         out.push('\n');
     }
     out
-}
-
-/// The slot's address for people.
-pub fn url(workshop: &Workshop, place: &SlotPlace) -> String {
-    env::url(&workshop.settings, place, &*workshop.own)
 }

@@ -1,6 +1,7 @@
 //! What changes slots by acting: PM2 is asked, ports are looked at. Used by `serve` and by the
 //! `slots` commands; decides nothing that `plan` can decide.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ impl From<CallError> for Stuck {
 pub struct Workshop {
     /// `[slots]`.
     pub settings: Arc<Settings>,
+    /// Where the exporter listens: the admin server watches it.
+    pub listen: SocketAddr,
     /// The files.
     pub store: Store,
     /// PM2's directory.
@@ -72,6 +75,7 @@ impl Workshop {
     /// For a daemon's directory.
     pub fn new(
         settings: Arc<Settings>,
+        listen: SocketAddr,
         root: PathBuf,
         home: PathBuf,
         connection: Connection,
@@ -80,7 +84,7 @@ impl Workshop {
         let path = own("PATH").unwrap_or_default();
         let node = on_path("node", &path).unwrap_or_else(|| PathBuf::from("node"));
         let exporter = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("pm2-exporter"));
-        Self { settings, store: Store::new(root), home, connection, exporter, node, own }
+        Self { settings, listen, store: Store::new(root), home, connection, exporter, node, own }
     }
 
     /// For the daemon that `serve` watches.
@@ -89,7 +93,7 @@ impl Workshop {
         let root = config.slots.root(config.state_dir.as_deref(), own("HOME"));
         let (settings, path) = (Arc::new(config.slots.clone()), home.path().to_owned());
         let home = Arc::clone(home);
-        Self::new(settings, root, path, Arc::new(move || home.rpc()), own)
+        Self::new(settings, config.listen, root, path, Arc::new(move || home.rpc()), own)
     }
 
     /// The PATH that programs are found by.

@@ -36,6 +36,9 @@ impl Table {
 
     /// An event of a process.
     pub fn process_event(&mut self, event: ProcessEvent) -> Outcome {
+        if !self.filter.takes(&event.process.name, event.process.is_module) {
+            return Outcome::default();
+        }
         self.heard += 1;
         self.counted = true;
         if !self.rows.contains_key(&event.process.pm_id) && &*event.event != "exit" {

@@ -12,6 +12,8 @@ impl Table {
     /// PM2's list, asked for when `heard` bus events had been applied.
     pub fn list(&mut self, list: Vec<Listed>, heard: u64, now: Time) -> Outcome {
         let mut outcome = Outcome::default();
+        let mut list = list;
+        list.retain(|listed| self.filter.takes(&listed.name, listed.is_module));
         let gone: Vec<u32> = self
             .rows
             .values()

@@ -12,6 +12,7 @@ use std::time::Duration;
 use wire::{AppName, Event, EventKind, Instance, RestartCause, Severity, Status, Time};
 
 use super::model::Listed;
+use crate::filter::Filter;
 use ledger::Ledger;
 
 pub use view::LogFile;
@@ -90,19 +91,40 @@ impl Row {
 }
 
 /// Every process that PM2 has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
     rows: BTreeMap<u32, Row>,
     ledgers: HashMap<Instance, Ledger>,
     exits: HashMap<u32, (i32, Box<str>)>,
     over_memory: Vec<u32>,
     intents: HashMap<AppName, Intent>,
+    filter: Filter,
     heard: u64,
     /// Counters changed since they were last written.
     counted: bool,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self::new(Filter { modules: true, ..Filter::default() })
+    }
+}
+
 impl Table {
+    /// Empty; apps that `filter` does not take are as if PM2 did not have them.
+    pub fn new(filter: Filter) -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            ledgers: HashMap::new(),
+            exits: HashMap::new(),
+            over_memory: Vec::new(),
+            intents: HashMap::new(),
+            filter,
+            heard: 0,
+            counted: false,
+        }
+    }
+
     /// How many bus events were applied: to be noted when a list is asked for.
     pub fn heard(&self) -> u64 {
         self.heard

@@ -1,4 +1,5 @@
 use super::*;
+use crate::filter::Filter;
 use crate::pm2::custom::NodeMetrics;
 use crate::pm2::model::{self, DaemonLine, Kept, ProcessEvent};
 use wire::{Process, Readings, RestartCounts};
@@ -105,6 +106,7 @@ fn listed(pm_id: u32, name: &str, started: i64, restart_time: u64) -> Listed {
         pid_file: "".into(),
         out_log: "".into(),
         err_log: "".into(),
+        is_module: false,
         is_placeholder: false,
         exit_code: None,
         kept: Kept::default(),
@@ -275,6 +277,22 @@ fn a_deploy_by_this_program_is_counted_for_the_new_process() {
         process(&table, "slot-a").restarts,
         RestartCounts { deploy: 1, ..Default::default() }
     );
+}
+
+#[test]
+fn an_app_that_is_filtered_out_leaves_no_trace() {
+    let exclude = vec!["secret*".to_owned()];
+    let filter = Filter { exclude, modules: false, ..Filter::default() };
+    let mut table = Table::new(filter);
+    let (hidden, shown) = (listed(0, "secret-app", 10, 0), listed(1, "api", 10, 0));
+    let module = Listed { is_module: true, ..listed(2, "pm2-logrotate", 10, 0) };
+    list(&mut table, &[hidden.clone(), shown, module]);
+    assert_eq!(table.processes(|_| Readings::default()).len(), 1);
+    let told = said(&mut table, "exit", Status::Stopped, &hidden);
+    assert_eq!(told, Outcome::default());
+    let told = said(&mut table, "online", Status::Launching, &hidden);
+    assert_eq!(told, Outcome::default());
+    assert!(table.pm_ids(&hidden.name).is_empty());
 }
 
 #[test]
