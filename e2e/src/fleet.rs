@@ -179,7 +179,8 @@ fn default_processes(
 
 fn exporter_configuration(home: &Path, folder: &Path, listen: &str, ports: &[Port]) -> String {
     let mut toml = format!(
-        "listen = {listen:?}\npm2_homes = [{:?}]\nstate_dir = {:?}\n\n[slots]\nroot = {:?}\n",
+        "listen = {listen:?}\npm2_homes = [{:?}]\nstate_dir = {:?}\nanonymous_read = true\n\n\
+         [slots]\nroot = {:?}\n",
         text(home),
         text(&folder.join("exporter-state")),
         text(&folder.join("slots")),

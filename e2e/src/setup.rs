@@ -7,11 +7,16 @@ pub fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The workspace's folder.
+fn workspace() -> &'static Path {
+    here().parent().unwrap_or(here())
+}
+
 /// The workspace's target folder.
 pub fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => here().join("..").join(folder),
-        None => here().join("../target"),
+        Some(folder) => workspace().join(folder),
+        None => workspace().join("target"),
     }
 }
 

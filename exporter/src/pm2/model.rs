@@ -178,7 +178,11 @@ impl RawEnv<'_> {
             exec_mode: if self.exec_mode.0.contains("cluster") { "cluster" } else { "fork" },
             interpreter: printable(file_name(&self.exec_interpreter.0), 64),
             node_version: printable(&self.node_version.0, 32),
-            version: printable(&self.version.0, 64),
+            // PM2's word for none.
+            version: match &*self.version.0 {
+                "N/A" => "".into(),
+                version => printable(version, 64),
+            },
             pid_file: self.pm_pid_path.0.as_ref().into(),
             out_log: self.pm_out_log_path.0.as_ref().into(),
             err_log: self.pm_err_log_path.0.as_ref().into(),

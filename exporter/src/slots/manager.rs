@@ -615,7 +615,11 @@ impl Manager {
             {
                 tracing::warn!(%error, "a half-made release cannot be removed");
             }
-            self.teller.ended(managed, action, "someone, before the exporter's end", &end, true);
+            let by = managed.state().deployed(&end.id).map_or_else(
+                || "someone, before the exporter's end".to_owned(),
+                |known| known.shown.requested_by.clone(),
+            );
+            self.teller.ended(managed, action, &by, &end, true);
         }
     }
 }

@@ -272,12 +272,26 @@ impl Runner<'_> {
         let finder = Finder { release: &release, folder: &folder, path: &path };
         let start = finder.find(given.as_deref()).map_err(Failed::Wrong)?;
         log.note(&format!("is started as: {}", start.shown()));
+        self.settle_on_disk().await;
         let mut state = self.managed.state();
         if let Some(deployed) = state.deployed_mut(id) {
             deployed.shown.start = Some(start.shown());
             deployed.start = Some(start);
         }
         Ok(())
+    }
+
+    /// Has the release written out: after a power cut the slot's state may name it, and then
+    /// it must be whole.
+    async fn settle_on_disk(&self) {
+        let root = self.workshop.store.root().to_owned();
+        let written = tokio::task::spawn_blocking(move || {
+            std::fs::File::open(root).and_then(|root| Ok(rustix::fs::syncfs(root)?))
+        });
+        match tokio::time::timeout(Duration::from_secs(30), written).await {
+            Ok(Ok(Ok(()))) => {}
+            _ => tracing::warn!("a release may not be on disk yet"),
+        }
     }
 
     fn given(
@@ -469,7 +483,10 @@ impl Runner<'_> {
             };
             let turn = Arc::clone(self.turn).acquire_owned().await;
             let cut_off = self.cut_off.load(Ordering::Relaxed);
+            self.workshop.intend(place, true);
             let result = self.workshop.exchange(place, &wanted, reclaim, cut_off).await;
+            self.workshop.look().await;
+            self.workshop.intend(place, false);
             drop(turn);
             match result {
                 Ok(()) => return Some(Went::Well),

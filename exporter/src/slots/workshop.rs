@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
-use wire::PortOwner;
+use wire::{PortOwner, RestartCause};
 
 use super::config::Settings;
 use super::env::{self, Env};
@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::pm2::dump::{self, SaveError};
 use crate::pm2::launch::{self, Listing, Running};
 use crate::pm2::rpc::Rpc;
-use crate::pm2::{CallError, Home};
+use crate::pm2::{CallError, Home, Intent};
 
 /// Gives the connection to the daemon, where there is one.
 pub type Connection = Arc<dyn Fn() -> Result<Arc<Rpc>, CallError> + Send + Sync>;
@@ -69,6 +69,8 @@ pub struct Workshop {
     pub node: PathBuf,
     /// The exporter's own environment.
     pub own: OwnEnv,
+    /// The process table, where there is one: it is told what is about to happen.
+    pub watched: Option<Arc<Home>>,
 }
 
 impl Workshop {
@@ -84,7 +86,17 @@ impl Workshop {
         let path = own("PATH").unwrap_or_default();
         let node = on_path("node", &path).unwrap_or_else(|| PathBuf::from("node"));
         let exporter = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("pm2-exporter"));
-        Self { settings, listen, store: Store::new(root), home, connection, exporter, node, own }
+        Self {
+            settings,
+            listen,
+            store: Store::new(root),
+            home,
+            connection,
+            exporter,
+            node,
+            own,
+            watched: None,
+        }
     }
 
     /// For the daemon that `serve` watches.
@@ -92,8 +104,26 @@ impl Workshop {
         let own: OwnEnv = Arc::new(|name| std::env::var(name).ok());
         let root = config.slots.root(config.state_dir.as_deref(), own("HOME"));
         let (settings, path) = (Arc::new(config.slots.clone()), home.path().to_owned());
-        let home = Arc::clone(home);
-        Self::new(settings, config.listen, root, path, Arc::new(move || home.rpc()), own)
+        let asked = Arc::clone(home);
+        let connection: Connection = Arc::new(move || asked.rpc());
+        let workshop = Self::new(settings, config.listen, root, path, connection, own);
+        Self { watched: Some(Arc::clone(home)), ..workshop }
+    }
+
+    /// Tells the process table that the slot's next start is a deployment, or that it was.
+    pub fn intend(&self, place: &SlotPlace, begins: bool) {
+        if let (Some(home), Some(name)) = (&self.watched, place.process()) {
+            let intent = begins.then_some(Intent::Restart(RestartCause::Deploy));
+            home.table(|table| table.intend(&name, intent));
+        }
+    }
+
+    /// Has the process table see what PM2 has now.
+    pub async fn look(&self) {
+        if let Some(home) = &self.watched {
+            // What comes later by itself is no reason to fail.
+            let _ = home.refresh().await;
+        }
     }
 
     /// The PATH that programs are found by.

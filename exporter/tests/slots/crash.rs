@@ -86,6 +86,41 @@ async fn a_crash_of_the_exporter_at_any_step_leaves_the_former_or_the_new_releas
 }
 
 #[tokio::test]
+async fn a_stop_of_the_exporter_and_a_deadline_end_what_was_started() {
+    let mut stage = Stage::new().await;
+    stage.deployed("a", &Repo::app("old")).await;
+    let build = r#"{"name":"x","scripts":{"build":"node -e 'setInterval(()=>{},1000)'","start":"node server.js"}}"#;
+    let repo = Repo::new(&[("package.json", build), ("server.js", &server("new"))]);
+    let failed = stage.fails("a", json!({"repository": repo.url(), "timeout": "2s"})).await;
+    assert!(failed["error"].as_str().unwrap().contains("the time allowed was over"), "{failed:#}");
+    let body = json!({"repository": repo.url()});
+    let taken = stage.post("/api/slots/a/deploy", &body).await;
+    let path = format!(
+        "/api/slots/a/deployments/{}",
+        taken.json::<Value>().unwrap()["id"].as_str().unwrap()
+    );
+    wait_until("it builds", Duration::from_secs(20), async || {
+        let value: Value = stage.client.json(&path).await.ok()?;
+        (value["status"] == "building").then_some(())
+    })
+    .await
+    .unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(stage.terminate(), Some(0));
+    assert_eq!(stage.left_behind(), 0);
+    stage.serve().await;
+    let value: Value = wait_until("it is told", Duration::from_secs(20), async || {
+        let value: Value = stage.client.json(&path).await.ok()?;
+        (value["status"] == "failed").then_some(value)
+    })
+    .await
+    .unwrap();
+    assert!(value["error"].as_str().unwrap().contains("cut off while building"), "{value:#}");
+    assert_eq!(stage.get("a", "/").await.unwrap(), "old");
+    stage.at_rest("a").await;
+}
+
+#[tokio::test]
 async fn a_crash_of_the_daemon_while_switching_is_mended_when_it_is_back() {
     let stage = Stage::new().await;
     stage.deployed("a", &Repo::app("old")).await;

@@ -155,6 +155,31 @@ async fn a_folder_of_a_monorepo_a_branch_a_tag_and_a_commit_are_deployed() {
 }
 
 #[tokio::test]
+async fn ssh_is_run_without_a_shell_or_a_question() {
+    let stage = Stage::new().await;
+    let repo = Repo::app("over ssh");
+    let seen = stage.pm2.folder().join("ssh-seen");
+    // Stands in for ssh: does here what it is asked to do there.
+    stage.program(
+        "ssh",
+        &format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$@\" >> {}\nfor last; do :; done\nexec sh -c \"$last\"\n",
+            seen.display()
+        ),
+    );
+    let path = repo.path().display().to_string();
+    for address in
+        [format!("ssh://git@host.example:2222{path}"), format!("git@host.example:{path}")]
+    {
+        let deployment = stage.deploy("a", json!({"repository": address})).await;
+        assert_eq!(deployment["status"], "healthy", "{deployment:#}");
+        assert_eq!(stage.get("a", "/").await.unwrap(), "over ssh");
+    }
+    let words = std::fs::read_to_string(seen).unwrap();
+    assert!(words.contains("git@host.example\n") && words.contains("-p\n2222\n"), "{words}");
+}
+
+#[tokio::test]
 async fn packages_are_installed_by_npm_and_commands_may_be_given() {
     let stage = Stage::new().await;
     // Dependencies within the repository need no registry.

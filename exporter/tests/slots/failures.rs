@@ -129,13 +129,7 @@ async fn no_failure_before_the_switch_costs_a_request() {
     assert!(asked > 500, "{asked}");
     assert_eq!(lost, 0, "of {asked}");
     // Nothing that was tried is left behind.
-    let mark = format!("{}#a", stage.root().display());
-    let left = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
-        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        let environ = String::from_utf8_lossy(&environ).into_owned();
-        environ.contains(&format!("PM2_EXPORTER_TASK={mark}"))
-    });
-    assert_eq!(left.count(), 0);
+    assert_eq!(stage.left_behind(), 0);
     let journal: Value = stage.client.json("/api/journal?limit=1000").await.unwrap();
     let text = journal["entries"].to_string();
     for kind in [

@@ -87,12 +87,36 @@ impl Stage {
             .arg("--config")
             .arg(&self.config)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("PATH", self.path())
             .env("HOME", self.pm2.folder().path())
             .env(MARK, &self.mark)
             .envs(registry())
             .stdin(Stdio::null());
         command
+    }
+
+    /// The PATH, with a folder of the test's own before all others.
+    fn path(&self) -> std::ffi::OsString {
+        let own = self.pm2.folder().join("bin");
+        let rest = std::env::var_os("PATH").unwrap();
+        std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&rest))).unwrap()
+    }
+
+    /// Puts a program on the PATH of the exporter.
+    pub(crate) fn program(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.pm2.folder().join("bin").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Asks the exporter to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.exporter.take()?;
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        child.wait().unwrap().code()
     }
 
     /// Runs `pm2-exporter slots …`.
@@ -173,6 +197,18 @@ impl Stage {
 
     pub(crate) async fn slot(&self, slot: &str) -> Value {
         self.client.json(&format!("/api/slots/{slot}")).await.unwrap()
+    }
+
+    /// How many programs that were run for a slot still run.
+    pub(crate) fn left_behind(&self) -> usize {
+        let mark = format!("PM2_EXPORTER_TASK={}#", self.root().display());
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        entries
+            .filter(|entry| {
+                let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+                environ.split(|byte| *byte == 0).any(|one| one.starts_with(mark.as_bytes()))
+            })
+            .count()
     }
 
     /// The invariant: exactly one PM2 process, and no half-made folder.
