@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
@@ -40,6 +41,28 @@ pub fn drift(home: &Path, running: &BTreeSet<String>) -> Option<Drift> {
         missing: running.difference(&saved).cloned().collect(),
         extra: saved.difference(running).cloned().collect(),
     })
+}
+
+/// Remembers the last comparison, and makes it again when either list changed.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    modified: Option<SystemTime>,
+    running: BTreeSet<String>,
+    counted: Option<(u32, u32)>,
+}
+
+impl Comparison {
+    /// How many apps the saved list lacks, and how many it has too many. `None` when nothing
+    /// was ever saved, and while nothing runs: without a daemon that is not the list's fault.
+    pub fn counts(&mut self, home: &Path, running: BTreeSet<String>) -> Option<(u32, u32)> {
+        let modified = fs::metadata(home.join("dump.pm2")).and_then(|found| found.modified()).ok();
+        if self.modified != modified || self.running != running {
+            let counted = drift(home, &running)
+                .map(|drift| (drift.missing.len() as u32, drift.extra.len() as u32));
+            *self = Self { modified, running, counted };
+        }
+        self.counted.filter(|_| !self.running.is_empty())
+    }
 }
 
 fn saved(home: &Path) -> Option<BTreeSet<String>> {

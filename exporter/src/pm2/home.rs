@@ -1,24 +1,22 @@
 //! One PM2 daemon: whether it answers, what it last said, and calls to it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout};
-use wire::{Event, EventKind, Pm2State, Process, Readings, RestartCause, Severity, Time};
+use wire::{Event, EventKind, Pm2State, Process, Readings, Severity, Time};
 
 use super::dump::{self, SaveError};
 use super::model::Reply;
 use super::rpc::{CallError, Rpc};
 use super::table::{Outcome, Table};
-use super::{model, watch as watcher};
+use super::{last_words, model, watch as watcher};
 use crate::filter::Filter;
 use crate::journal::{Journal, replace_file};
-use crate::logs::Tail;
 use crate::revision::Revision;
 
 /// How long an answer may wait for the daemon to say that it is well.
@@ -27,12 +25,6 @@ const CONFIRM_WITHIN: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a list may take that somebody needs.
 const LIST_WITHIN: Duration = Duration::from_secs(5);
-
-/// How many lines of stderr an exit carries, how many characters at the most, and how old
-/// they may be.
-const LAST_WORDS: usize = 10;
-const LAST_WORDS_LENGTH: usize = 2_000;
-const LAST_WORDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A reply of `getMonitorData`, on its way to the task that owns the table.
 #[derive(Debug)]
@@ -52,14 +44,6 @@ struct Link {
     heard_at: Option<Instant>,
     listed_at: Option<Instant>,
     confirmed_at: Option<Time>,
-}
-
-/// The last comparison with the saved list.
-#[derive(Debug, Default)]
-struct KnownDrift {
-    modified: Option<SystemTime>,
-    running: BTreeSet<String>,
-    counted: Option<(u32, u32)>,
 }
 
 /// See the module.
@@ -82,7 +66,7 @@ pub struct Home {
     counters: Option<PathBuf>,
     /// Whether exits carry the last lines of stderr.
     exit_stderr: bool,
-    drift: Mutex<KnownDrift>,
+    drift: Mutex<dump::Comparison>,
 }
 
 impl Home {
@@ -149,7 +133,9 @@ impl Home {
 
     /// Whether the daemon answers, and what it is.
     pub fn state(&self) -> Pm2State {
-        let drift = self.drift();
+        let running = self.table(|table| table.names());
+        let drift =
+            self.drift.lock().unwrap_or_else(PoisonError::into_inner).counts(&self.path, running);
         let link = self.link();
         Pm2State {
             dump_missing: drift.map(|(missing, _)| missing),
@@ -160,22 +146,6 @@ impl Home {
             home: self.path.display().to_string(),
             confirmed_at: link.confirmed_at,
         }
-    }
-
-    /// How many apps the saved list lacks, and how many it has too many; looked at again when
-    /// either list changed.
-    fn drift(&self) -> Option<(u32, u32)> {
-        let modified =
-            std::fs::metadata(self.path.join("dump.pm2")).and_then(|m| m.modified()).ok();
-        let running = self.table(|table| table.names());
-        let mut known = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.modified != modified || known.running != running {
-            let counted = dump::drift(&self.path, &running)
-                .map(|drift| (drift.missing.len() as u32, drift.extra.len() as u32));
-            *known = KnownDrift { modified, running, counted };
-        }
-        // Without a daemon nothing runs, and that is not the saved list's fault.
-        known.counted.filter(|_| !known.running.is_empty())
     }
 
     /// Every process with readings.
@@ -341,33 +311,14 @@ impl Home {
             self.revision.bump();
         }
         for (time, mut event) in outcome.events.drain(..) {
-            if self.exit_stderr && event.kind == EventKind::EXIT {
-                self.add_last_words(&mut event);
+            if self.exit_stderr
+                && let Some(log) = event.pm_id.and_then(|id| self.table(|t| t.err_log(id)))
+            {
+                last_words::add(&mut event, Path::new(&*log));
             }
             self.journal.event(time, event);
         }
         self.keep_counters();
-    }
-
-    /// What a process that ended by itself wrote to stderr last.
-    fn add_last_words(&self, event: &mut Event) {
-        let by_itself = matches!(event.cause, Some(RestartCause::Crash | RestartCause::Oom));
-        let (Some(pm_id), true) = (event.pm_id, by_itself) else { return };
-        let Some(path) = self.table(|table| table.err_log(pm_id)) else { return };
-        let fresh = std::fs::metadata(&*path)
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|at| at.elapsed().is_ok_and(|ago| ago < LAST_WORDS_WITHIN));
-        // Older lines are of an earlier end.
-        if !fresh {
-            return;
-        }
-        let Ok((_, lines)) = Tail::open(Path::new(&*path), LAST_WORDS) else { return };
-        let text = lines.join("\n");
-        let skip = text.chars().count().saturating_sub(LAST_WORDS_LENGTH);
-        let text: String = text.chars().skip(skip).collect();
-        if !text.is_empty() {
-            event.details.insert("stderr".to_owned(), text);
-        }
     }
 
     /// Writes what was counted, so that it never falls.

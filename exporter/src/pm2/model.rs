@@ -1,15 +1,14 @@
 //! From PM2's JSON to what this program keeps: an allow-list. Nothing that is not named here
 //! is ever read, so that no environment value can travel on.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use wire::{AppName, Status, Time};
 
 use super::custom::{self, NodeMetrics};
+use super::lenient::{FirstText, Lenient, Text};
 
 /// A process as PM2 lists it.
 #[derive(Clone, Debug, PartialEq)]
@@ -420,101 +419,6 @@ fn file_name(path: &str) -> &str {
 
 fn printable(text: &str, most: usize) -> Box<str> {
     text.chars().filter(|letter| !letter.is_control()).take(most).collect::<String>().into()
-}
-
-/// A text; anything else reads as empty.
-#[derive(Default)]
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match FirstText::deserialize(deserializer)? {
-            FirstText(Some(text)) => Ok(Self(text)),
-            FirstText(None) => Ok(Self::default()),
-        }
-    }
-}
-
-/// A text, or the first text of a list.
-#[derive(Default)]
-struct FirstText<'a>(Option<Cow<'a, str>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for FirstText<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = FirstText<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("anything")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<FirstText<'de>, E> {
-                Ok(FirstText(Some(Cow::Borrowed(text))))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<FirstText<'de>, E> {
-                Ok(FirstText(Some(Cow::Owned(text.to_owned()))))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FirstText<'de>, A::Error> {
-                let first = list.next_element::<FirstText<'de>>()?;
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(first.unwrap_or_default())
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FirstText<'de>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(FirstText(None))
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<FirstText<'de>, E> {
-                Ok(FirstText(None))
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<FirstText<'de>, E> {
-                Ok(FirstText(None))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<FirstText<'de>, E> {
-                Ok(FirstText(None))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<FirstText<'de>, E> {
-                Ok(FirstText(None))
-            }
-            fn visit_unit<E>(self) -> Result<FirstText<'de>, E> {
-                Ok(FirstText(None))
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
-}
-
-/// A number, a text, a truth value, or nothing, as PM2 happens to send it.
-#[derive(Default, Deserialize)]
-#[serde(untagged)]
-enum Lenient {
-    Number(f64),
-    Truth(bool),
-    Text(String),
-    Other(IgnoredAny),
-    #[default]
-    Nothing,
-}
-
-impl Lenient {
-    fn number(&self) -> Option<f64> {
-        match self {
-            Self::Number(number) => Some(*number),
-            Self::Text(text) => text.parse().ok(),
-            _ => None,
-        }
-        .filter(|number| number.is_finite())
-    }
-
-    fn millis(&self) -> Option<i64> {
-        match self {
-            Self::Number(number) if number.is_finite() => Some(*number as i64),
-            Self::Text(text) => text.parse().ok(),
-            _ => None,
-        }
-    }
-
-    fn whole(&self) -> Option<u32> {
-        self.millis().and_then(|number| u32::try_from(number).ok())
-    }
 }
 
 #[cfg(test)]
