@@ -1,8 +1,9 @@
 # What people type. Everything missing is set up first; see e2e/setup.
 CARGO ?= cargo
 # The programs as they are shipped; the harness around them stays in the quick-to-build profile.
+# exec: a SIGTERM to make must reach the harness and not a shell in between.
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/release
-HARNESS = PM2_FLEET_BIN=$(RELEASE) $(CARGO) run --quiet --package e2e --bin
+HARNESS = exec env PM2_FLEET_BIN=$(RELEASE) $(CARGO) run --quiet --package e2e --bin
 
 .PHONY: help run test bench check fmt lint docs deny setup setup-test release
 

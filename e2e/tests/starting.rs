@@ -251,10 +251,10 @@ async fn the_exporter_survives_a_reload() -> Result<()> {
     .await
     .with_context(|| exporter.program.stderr())?;
     exporter.read.get("/api/state").await?.problem(401, "unauthorized")?;
-    launch.folder().write("configuration.toml", "listen = 5")?;
+    launch.folder().write("configuration.toml", "sample_interval = 5")?;
     exporter.program.signal(Signal::HUP);
     wait_until("the mistake is told", SOON, async || {
-        exporter.program.stderr().contains("listen").then_some(())
+        exporter.program.stderr().contains("sample_interval").then_some(())
     })
     .await?;
     changed.get("/api/state").await?.ok()?;

@@ -2,15 +2,19 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
+use axum::http::HeaderMap;
 use rustix::fs::FlockOperation;
+use service::config::Mistakes;
+use service::problem::ProblemResponse;
 use service::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 use wire::{Event, EventKind, ExporterInfo, HostReadings, Process, Severity, Slot, State, Time};
 
-use crate::access::Access;
+use crate::access::{Access, Scope};
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::journal::Journal;
@@ -25,8 +29,10 @@ use crate::slots::Slots;
 pub struct App {
     /// Settings.
     pub config: Config,
-    /// Who may do what.
-    pub access: Access,
+    /// Who may do what; changed by a reload.
+    access: RwLock<Access>,
+    /// Whether the last reload was taken.
+    reloaded: AtomicBool,
     /// The PM2 daemon.
     pub home: Arc<Home>,
     /// What happened.
@@ -114,7 +120,8 @@ impl App {
             shutdown.clone(),
         );
         let app = Arc::new(Self {
-            access: Access::new(config.tokens.clone(), config.anonymous_read),
+            access: RwLock::new(Access::new(config.tokens.clone(), config.anonymous_read)),
+            reloaded: AtomicBool::new(true),
             commands,
             slots: Slots::new(slots, revision.clone()),
             followers: Arc::new(Semaphore::new(crate::http::MAX_FOLLOWERS)),
@@ -135,6 +142,46 @@ impl App {
         });
         tokio::spawn(sampler::run(Arc::clone(&app)));
         Ok(app)
+    }
+
+    /// Name of who asks, if they may.
+    ///
+    /// # Errors
+    /// See [`Access::check`].
+    pub fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<String, ProblemResponse> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner).check(headers, scope)
+    }
+
+    /// Takes up who may do what from a configuration that was read again. A wrong one changes
+    /// nothing. Everything else needs a restart, which is told where it differs.
+    pub fn reload(&self, config: Result<Config, Mistakes>) {
+        let taken = config.is_ok();
+        match config {
+            Ok(config) => {
+                let now = self.config.needing_restart();
+                let changed: Vec<&str> = now
+                    .into_iter()
+                    .zip(config.needing_restart())
+                    .filter(|(before, after)| before != after)
+                    .map(|((key, _), _)| key)
+                    .collect();
+                let access = Access::new(config.tokens, config.anonymous_read);
+                *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+                tracing::info!("tokens were read again");
+                if !changed.is_empty() {
+                    tracing::warn!(keys = changed.join(", "), "changed settings need a restart");
+                }
+            }
+            Err(mistakes) => {
+                tracing::error!("the configuration is wrong; nothing was changed:\n{mistakes}")
+            }
+        }
+        self.reloaded.store(taken, Ordering::Relaxed);
+    }
+
+    /// Whether the last reload was taken.
+    pub fn reloaded(&self) -> bool {
+        self.reloaded.load(Ordering::Relaxed)
     }
 
     /// Every process now, with the slot that it serves.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use service::Failure;
+use service::config::Mistakes;
 use service::shutdown::Shutdown;
 use service::token::{Issuer, Token};
 
@@ -58,6 +59,10 @@ fn command() -> Command {
 /// # Errors
 /// With the exit code for what went wrong.
 pub fn run() -> Result<(), Failure> {
+    // git runs this program as its ssh: see `slots::git`.
+    if std::env::var_os("PM2_EXPORTER_AS").is_some_and(|word| word == "ssh") {
+        return Err(slots::git::as_ssh().into());
+    }
     // Not even the command line is built for it: a placeholder is to cost little memory.
     if std::env::args_os().skip(1).eq(["placeholder"]) {
         return block_on(placeholder::serve(|name| std::env::var(name).ok()));
@@ -67,7 +72,7 @@ pub fn run() -> Result<(), Failure> {
         Some(("serve", matches)) => {
             let config = config(matches)?;
             service::log::init(config.log_format, config.log_level.clone());
-            block_on(serve(config))
+            block_on(serve(config, matches.clone()))
         }
         Some(("slots", matches)) => {
             let config = config(slots::cli::inner(matches).unwrap_or(matches))?;
@@ -89,8 +94,12 @@ pub fn run() -> Result<(), Failure> {
 }
 
 fn config(matches: &ArgMatches) -> Result<Config, Failure> {
+    Ok(read(matches)?)
+}
+
+fn read(matches: &ArgMatches) -> Result<Config, Mistakes> {
     let env = |name: &str| std::env::var(name).ok();
-    Ok(Config::read(SETTINGS.read(matches, env)?, env)?)
+    Config::read(SETTINGS.read(matches, env)?, env)
 }
 
 fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -102,7 +111,7 @@ fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .block_on(task)
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, matches: ArgMatches) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals().context("signals cannot be listened to")?;
     let listener = service::serve::bind(config.listen, !config.tokens.is_empty()).await?;
     let address = listener.local_addr().context("the listener has no address")?;
@@ -110,6 +119,13 @@ async fn serve(config: Config) -> Result<(), Failure> {
         .map_err(|error| Failure::new(service::Exit::Storage, error))?;
     Arc::clone(app.slots.manager()).resume();
     tokio::spawn(slots::rotate::run(Arc::clone(&app)));
+    let mut hangups = service::shutdown::hangups().context("signals cannot be listened to")?;
+    let reloading = Arc::clone(&app);
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            reloading.reload(read(&matches));
+        }
+    });
     tracing::info!(%address, home = %app.home.path().display(), "listening");
     let slots = Arc::clone(app.slots.manager());
     http::serve(listener, app, shutdown).await;

@@ -184,6 +184,24 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What is fixed while the program runs, by key.
+    pub(crate) fn needing_restart(&self) -> [(&'static str, String); 10] {
+        [
+            ("listen", self.listen.to_string()),
+            ("pm2_homes", self.pm2_home.display().to_string()),
+            ("state_dir", format!("{:?}", self.state_dir)),
+            ("sample_interval", format!("{:?}", self.sample_interval)),
+            ("custom_metrics_max_age", format!("{:?}", self.custom_metrics_max_age)),
+            ("journal_size", self.journal_size.to_string()),
+            ("compat", self.compat.to_string()),
+            ("include, exclude, modules", format!("{:?}", self.filter)),
+            ("labels", format!("{:?}", self.labels)),
+            ("slots", format!("{:?}", self.slots)),
+        ]
+    }
+}
+
 fn pm2_home(reader: &mut Reader, env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     // The socket's name is added, and a socket's path is at most 107 bytes (unix(7)).
     const LONGEST: usize = 107 - "/rpc.sock".len();

@@ -119,6 +119,10 @@ families! {
 
     EXPORTER_BUILD Info "pm2_exporter_build_info" ["version"]
         "The exporter."
+    EXPORTER_RELOAD Gauge "pm2_exporter_config_last_reload_successful" []
+        "Whether the last reload of the configuration was taken; asked of the exporter itself."
+    EXPORTER_READ Gauge "pm2_exporter_read_duration_seconds" []
+        "How long it took to gather what this page tells; asked of the exporter itself."
 }
 
 #[cfg(test)]

@@ -22,6 +22,11 @@ pub const SETTINGS: Settings = Settings {
         key("poll_interval", "DURATION", "How often each server is polled (default: 10s)"),
         key("poll_timeout", "DURATION", "How long one poll may take (default: 5s)"),
         key(
+            "wait_for_events",
+            "BOOL",
+            "Whether a request waits for events between polls (default: true)",
+        ),
+        key(
             "stale_after",
             "DURATION",
             "Without an answer for so long, a server is offline (default: 3 intervals)",
@@ -85,6 +90,8 @@ pub struct Timing {
     pub timeout: Duration,
     /// Without an answer for so long, a server is offline.
     pub stale_after: Duration,
+    /// Whether a request waits for events between polls.
+    pub wait_for_events: bool,
 }
 
 /// How long things are kept.
@@ -149,10 +156,11 @@ impl Config {
                 format!("{stale_after:?} is shorter than poll_interval, which is {interval:?}");
             reader.mistake("stale_after", message);
         }
+        let wait_for_events = reader.truth("wait_for_events", true);
         Self {
             listen,
             database,
-            timing: Timing { interval, timeout, stale_after },
+            timing: Timing { interval, timeout, stale_after, wait_for_events },
             command_timeout: reader.duration("command_timeout", 60 * SECOND, SECOND..=HOUR),
             anonymous_read: reader.truth("anonymous_read", false),
             keep: Keep {

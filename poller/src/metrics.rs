@@ -6,7 +6,7 @@ use prometheus::{
 };
 use wire::CommandStatus;
 
-use crate::poll::Reason;
+use crate::poll::{Reason, WAIT_RESULTS};
 
 /// Counters and gauges, registered.
 #[derive(Debug)]
@@ -15,6 +15,9 @@ pub struct Metrics {
     pub registry: Registry,
     /// Polls by result: `success`, or the reason of the failure.
     pub polls: IntCounterVec,
+    /// Requests that waited for events between polls, by how they ended: `events`, `quiet`,
+    /// `not_stored`, or the reason of the failure.
+    pub waits: IntCounterVec,
     /// How long polls took.
     pub poll_duration: Histogram,
     /// How late polls began.
@@ -64,6 +67,11 @@ impl Metrics {
         let sizes = Opts::new("pm2_poller_database_bytes", "Size of the database's files.");
         let metrics = Self {
             polls: counters("pm2_poller_polls_total", "Polls by result.", "result")?,
+            waits: counters(
+                "pm2_poller_waits_total",
+                "Requests that waited for events between polls, by how they ended.",
+                "result",
+            )?,
             poll_duration: histogram(
                 "pm2_poller_poll_duration_seconds",
                 "How long polls took, from the first byte sent to all being stored.",
@@ -126,6 +134,10 @@ impl Metrics {
         self.polls.with_label_values(&["success"]);
         for reason in Reason::ALL {
             self.polls.with_label_values(&[reason.as_str()]);
+            self.waits.with_label_values(&[reason.as_str()]);
+        }
+        for result in WAIT_RESULTS {
+            self.waits.with_label_values(&[result]);
         }
         for kind in ["event", "sample"] {
             self.entries.with_label_values(&[kind]);

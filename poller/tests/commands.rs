@@ -257,6 +257,9 @@ async fn commands_left_by_a_crash_are_settled_by_asking() {
             requested_at: wire::Time::now(),
             refusal: None,
             idempotency_key: None,
+            summary: None,
+            body_hash: None,
+            follow_until: None,
         };
         assert!(matches!(poller.app.store.insert_command(new).await, Ok(Inserted::New)));
         if known {

@@ -109,6 +109,8 @@ pub fn state() -> State {
             arch: "x86_64".into(),
         },
         pm2: Pm2State {
+            dump_missing: None,
+            dump_extra: None,
             up: true,
             error: None,
             version: Some("7.0.4".into()),

@@ -2,11 +2,34 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use service::problem::ProblemResponse;
 use wire::Action;
+
+/// A whole body within the limit.
+pub(super) struct Body(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ProblemResponse;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ProblemResponse> {
+        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| {
+            match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => ProblemResponse::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "too_large",
+                    format!("body: is larger than {} KiB", super::MAX_REQUEST / 1024),
+                ),
+                _ => ProblemResponse::bad_request(format!("body: {}", rejection.body_text())),
+            }
+        })
+    }
+}
 
 /// What the action takes, as the arguments of a [`wire::CommandRequest`]:
 /// `{"env":{"A":"1"}}`, `{"signal":"SIGUSR2"}`, `{"action":"clean","params":…}`,

@@ -2,7 +2,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +9,7 @@ use service::problem::ProblemResponse;
 use wire::{Action, AppName, CommandId, CommandRecord, CommandRequest, InvalidId, Target};
 
 use super::Reads;
+use super::body::Body;
 use super::error::not_taken;
 use super::query::Parameters;
 use crate::app::App;
@@ -19,7 +19,7 @@ pub(super) async fn put(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     mut parameters: Parameters,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, ProblemResponse> {
     let wait = parameters.wait()?.unwrap_or(Duration::ZERO);
     parameters.end("wait")?;

@@ -1,11 +1,12 @@
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use exposition::compat::{self, Compat};
-use exposition::{Format, Source, Writer, write_states};
+use exposition::{Format, Labels, Source, Writer, families, write_states};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -19,6 +20,7 @@ const WORTH_GZIP: usize = 1024;
 
 pub(super) async fn show(_: Reads, State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let format = Format::from_accept(text(&headers, header::ACCEPT));
+    let begun = Instant::now();
     let mut writer = Writer::new(format);
     match app.config.compat {
         Compat::None => {
@@ -32,6 +34,13 @@ pub(super) async fn show(_: Reads, State(app): State<Arc<App>>, headers: HeaderM
             compat::write(&mut writer, other, &processes, &app.host(), Time::now());
         }
     }
+    let none = Labels::default();
+    writer.family(&families::EXPORTER_RELOAD, |samples| {
+        samples.add(&none, f64::from(u8::from(app.reloaded())));
+    });
+    writer.family(&families::EXPORTER_READ, |samples| {
+        samples.add(&none, begun.elapsed().as_secs_f64());
+    });
     let page = writer.finish();
     let mut response = if page.len() >= WORTH_GZIP && accepts_gzip(&headers) {
         match gzip(page.as_bytes()) {

@@ -2,6 +2,7 @@
 
 mod body;
 mod commands;
+mod deployment_log;
 mod error;
 mod journal;
 mod landing;
@@ -65,7 +66,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/slots/{slot}/env", put(slots::put_env))
         .route("/api/slots/{slot}/deployments", get(slots::deployments))
         .route("/api/slots/{slot}/deployments/{id}", get(slots::deployment))
-        .route("/api/slots/{slot}/deployments/{id}/log", get(slots::log))
+        .route("/api/slots/{slot}/deployments/{id}/log", get(deployment_log::show))
         .route("/api/commands/{id}", put(commands::put).get(commands::show))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
@@ -100,6 +101,6 @@ impl FromRequestParts<Arc<App>> for Reads {
         parts: &mut Parts,
         app: &Arc<App>,
     ) -> Result<Self, ProblemResponse> {
-        app.access.check(&parts.headers, Scope::Read).map(|_| Self)
+        app.check(&parts.headers, Scope::Read).map(|_| Self)
     }
 }

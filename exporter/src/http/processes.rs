@@ -2,7 +2,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use service::problem::ProblemResponse;
@@ -11,6 +10,7 @@ use wire::{
 };
 
 use super::Reads;
+use super::body::Body;
 use super::commands::answer;
 use super::error::not_taken;
 use super::query::Parameters;
@@ -44,7 +44,7 @@ pub(super) async fn act(
     State(app): State<Arc<App>>,
     Path((name, action)): Path<(String, String)>,
     mut parameters: Parameters,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, ProblemResponse> {
     let wait = parameters.wait()?.unwrap_or(Duration::from_secs(30));
     let save = parameters.truth("save")?.unwrap_or(false);

@@ -1,15 +1,11 @@
-use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use service::problem::ProblemResponse;
@@ -19,15 +15,11 @@ use wire::{
 };
 
 use super::Reads;
+use super::body::Body;
 use super::query::{Parameters, shown};
 use crate::access::Scope;
 use crate::app::App;
-use crate::slots::manager::{Ask, NotTaken, new_id};
-
-/// A log that is followed is looked at this often.
-const LOOK: Duration = Duration::from_millis(150);
-/// Bytes of a log that are sent at once.
-const PIECE: u64 = 64 * 1024;
+use crate::slots::ask::{Ask, NotTaken, new_id};
 
 /// Whoever asks for a change of a slot: may control, or deploy, or both.
 pub(super) struct Caller {
@@ -42,7 +34,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         parts: &mut Parts,
         app: &Arc<App>,
     ) -> Result<Self, ProblemResponse> {
-        let check = |scope| app.access.check(&parts.headers, scope);
+        let check = |scope| app.check(&parts.headers, scope);
         let caller = Self { control: check(Scope::Control), deploy: check(Scope::Deploy) };
         match (&caller.control, &caller.deploy) {
             (Err(error), Err(_)) => Err(error.clone()),
@@ -89,7 +81,7 @@ fn find(app: &App, slot: &str) -> Result<Slot, ProblemResponse> {
         .ok_or_else(|| ProblemResponse::not_found("unknown_slot", message))
 }
 
-fn slot_id(text: &str) -> Result<SlotId, ProblemResponse> {
+pub(super) fn slot_id(text: &str) -> Result<SlotId, ProblemResponse> {
     text.parse()
         .map_err(|error: InvalidId| ProblemResponse::not_found("unknown_slot", error.to_string()))
 }
@@ -100,7 +92,7 @@ pub(super) async fn act(
     State(app): State<Arc<App>>,
     Path((slot, action)): Path<(String, String)>,
     mut parameters: Parameters,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, ProblemResponse> {
     let wait = parameters.wait()?;
     parameters.end("wait")?;
@@ -176,7 +168,7 @@ pub(super) async fn put_env(
     State(app): State<Arc<App>>,
     Path(slot): Path<String>,
     mut parameters: Parameters,
-    body: Bytes,
+    Body(body): Body,
 ) -> Result<Response, ProblemResponse> {
     let wait = parameters.wait()?.unwrap_or(Duration::from_secs(30));
     let restart = parameters.truth("restart")?.unwrap_or(true);
@@ -262,86 +254,6 @@ pub(super) async fn deployment(
 ) -> Result<Json<Deployment>, ProblemResponse> {
     let slot = slot_id(&slot)?;
     app.slots.manager().deployment(&slot, &id).map(Json).map_err(not_taken)
-}
-
-/// `GET /api/slots/{slot}/deployments/{id}/log?follow=`
-pub(super) async fn log(
-    _: Reads,
-    State(app): State<Arc<App>>,
-    Path((slot, id)): Path<(String, String)>,
-    mut parameters: Parameters,
-) -> Result<Response, ProblemResponse> {
-    let follow = parameters.truth("follow")?.unwrap_or(false);
-    parameters.end("follow")?;
-    let slot = slot_id(&slot)?;
-    let manager = app.slots.manager();
-    let deployment = manager.deployment(&slot, &id).map_err(not_taken)?;
-    let path = manager.workshop.store.log(&slot, &deployment.id);
-    let place = if follow {
-        let place = Arc::clone(&app.followers).try_acquire_owned().map_err(|_| {
-            let message = "too many follow logs already";
-            ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
-        })?;
-        Some(place)
-    } else {
-        None
-    };
-    let reader = Reader { app: Arc::clone(&app), slot, id, path, at: 0, follow, _place: place };
-    let body = Body::from_stream(stream::unfold(reader, Reader::next));
-    let mut response = body.into_response();
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
-}
-
-/// Sends a log as it grows.
-struct Reader {
-    app: Arc<App>,
-    slot: SlotId,
-    id: String,
-    path: PathBuf,
-    at: u64,
-    follow: bool,
-    _place: Option<tokio::sync::OwnedSemaphorePermit>,
-}
-
-impl Reader {
-    async fn next(mut self) -> Option<(Result<Bytes, std::io::Error>, Self)> {
-        loop {
-            // Before the file is read: what is written after it ended is not missed.
-            let over = self
-                .app
-                .slots
-                .manager()
-                .deployment(&self.slot, &self.id)
-                .map_or(true, |deployment| deployment.status.is_final());
-            match self.read() {
-                Ok(piece) if !piece.is_empty() => {
-                    self.at += piece.len() as u64;
-                    return Some((Ok(Bytes::from(piece)), self));
-                }
-                Ok(_) if self.follow && !over => {
-                    tokio::select! {
-                        () = tokio::time::sleep(LOOK) => {}
-                        () = self.app.shutdown.drain.cancelled() => return None,
-                    }
-                }
-                _ => return None,
-            }
-        }
-    }
-
-    fn read(&self) -> std::io::Result<Vec<u8>> {
-        let mut file = match std::fs::File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        file.seek(SeekFrom::Start(self.at))?;
-        let mut piece = Vec::new();
-        file.take(PIECE).read_to_end(&mut piece)?;
-        Ok(piece)
-    }
 }
 
 /// `POST /api/restart/{slot}`, as the old admin panel asks.
@@ -436,7 +348,7 @@ fn internal(message: String) -> ProblemResponse {
     ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
 }
 
-fn not_taken(error: NotTaken) -> ProblemResponse {
+pub(super) fn not_taken(error: NotTaken) -> ProblemResponse {
     let (status, kind) = match &error {
         NotTaken::UnknownSlot(..) => (StatusCode::NOT_FOUND, "unknown_slot"),
         NotTaken::UnknownDeployment(..) => (StatusCode::NOT_FOUND, "unknown_deployment"),

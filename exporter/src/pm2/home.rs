@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use wire::{Event, EventKind, Pm2State, Process, Readings, Severity, Time};
 
@@ -21,6 +21,9 @@ use crate::revision::Revision;
 
 /// How long an answer may wait for the daemon to say that it is well.
 const CONFIRM_WITHIN: Duration = Duration::from_millis(500);
+/// A question that stays without an answer for this long is given up, and the connection with
+/// it: the answer may have been lost.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// After this much silence the daemon is asked whether it is well.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a list may take that somebody needs.
@@ -39,11 +42,26 @@ struct Link {
     rpc: Option<Arc<Rpc>>,
     up: bool,
     error: Option<String>,
+    /// It is there, and does not answer.
+    silent: bool,
     version: Option<String>,
     /// When the daemon last said anything.
     heard_at: Option<Instant>,
     listed_at: Option<Instant>,
     confirmed_at: Option<Time>,
+}
+
+impl Link {
+    fn error_now(&self) -> Option<String> {
+        if !self.silent {
+            return self.error.clone();
+        }
+        let silence = self.heard_at.map_or(Duration::ZERO, |at| at.elapsed());
+        Some(format!(
+            "the PM2 daemon accepts connections and has not answered for {} s",
+            silence.as_secs()
+        ))
+    }
 }
 
 /// See the module.
@@ -55,6 +73,8 @@ pub struct Home {
     /// One question at a time: a daemon that hangs is not asked again and again.
     asking: Arc<Semaphore>,
     asked: watch::Sender<u64>,
+    /// A question was given up.
+    gave_up: Notify,
     lists: mpsc::Sender<List>,
     /// What custom actions return.
     replies: broadcast::Sender<Reply>,
@@ -100,6 +120,7 @@ impl Home {
                 rpc: None,
                 up: false,
                 error: Some("not asked yet".to_owned()),
+                silent: false,
                 version: None,
                 heard_at: None,
                 listed_at: None,
@@ -107,6 +128,7 @@ impl Home {
             }),
             asking: Arc::new(Semaphore::new(1)),
             asked: watch::channel(0).0,
+            gave_up: Notify::new(),
             lists,
             replies: broadcast::channel(16).0,
             logged: watch::channel(()).0,
@@ -141,7 +163,7 @@ impl Home {
             dump_missing: drift.map(|(missing, _)| missing),
             dump_extra: drift.map(|(_, extra)| extra),
             up: link.up,
-            error: link.error.clone(),
+            error: link.error_now(),
             version: link.version.clone(),
             home: self.path.display().to_string(),
             confirmed_at: link.confirmed_at,
@@ -199,16 +221,24 @@ impl Home {
         tokio::spawn(async move {
             let heard = home.table(|table| table.heard());
             let method = if list { "getMonitorData" } else { "ping" };
-            // No deadline: whoever needs the answer has one, and asking a daemon that hangs
-            // once more would only add to what it must do when it wakes. The call ends with
-            // its connection.
-            let result = rpc.call(method, &json!({}), Duration::from_secs(86_400)).await;
-            if let Ok(json) = result {
-                home.spoke();
-                // The task that owns the table gives the word when it has taken the list.
-                if !list || home.lists.send(List { json, heard }).await.is_err() {
-                    home.answered();
+            // Whoever needs the answer has a deadline of its own. A daemon that hangs is not
+            // asked once more meanwhile: that would only add to what it must do when it wakes.
+            match rpc.call(method, &json!({}), ANSWER_WITHIN).await {
+                Ok(json) => {
+                    home.spoke();
+                    // The task that owns the table gives the word when it has taken the list.
+                    if !list || home.lists.send(List { json, heard }).await.is_err() {
+                        home.answered();
+                    }
                 }
+                Err(CallError::Timeout(_)) => {
+                    let current =
+                        home.link().rpc.as_ref().is_some_and(|now| Arc::ptr_eq(now, &rpc));
+                    if current {
+                        home.gave_up.notify_one();
+                    }
+                }
+                Err(_) => {}
             }
             drop(place);
         });
@@ -221,7 +251,7 @@ impl Home {
         link.confirmed_at = Some(Time::now());
         if !link.up && link.rpc.is_some() && link.listed_at.is_some() {
             link.up = true;
-            link.error = None;
+            (link.error, link.silent) = (None, false);
             drop(link);
             self.tell(EventKind::PM2_CONNECTED, Severity::Info, "the PM2 daemon answers again");
         }
@@ -232,13 +262,15 @@ impl Home {
         self.asked.send_modify(|count| *count += 1);
     }
 
-    fn silent(&self) {
+    /// Waits until a question is given up.
+    pub(super) async fn gave_up(&self) {
+        self.gave_up.notified().await;
+    }
+
+    /// It is there, and does not answer. What it said before stays known.
+    pub(super) fn silent(&self) {
         let mut link = self.link();
-        let silence = link.heard_at.map_or(Duration::ZERO, |at| at.elapsed());
-        link.error = Some(format!(
-            "the PM2 daemon accepts connections and has not answered for {} s",
-            silence.as_secs()
-        ));
+        link.silent = true;
         if std::mem::replace(&mut link.up, false) {
             drop(link);
             self.tell(
@@ -267,7 +299,7 @@ impl Home {
         }
         if !link.up {
             link.up = true;
-            link.error = None;
+            (link.error, link.silent) = (None, false);
             let message = match &link.version {
                 Some(version) => format!("connected to PM2 {version}"),
                 None => "connected to PM2".to_owned(),
@@ -277,7 +309,14 @@ impl Home {
         }
     }
 
-    /// There is no connection.
+    /// The connection was given up; the daemon is still there.
+    pub(super) fn disconnected(&self) {
+        let mut link = self.link();
+        link.rpc = None;
+        link.listed_at = None;
+    }
+
+    /// The daemon is gone.
     pub(super) fn lost(&self, reason: String) {
         let was_up = {
             let mut link = self.link();
@@ -285,6 +324,7 @@ impl Home {
             link.listed_at = None;
             let changed = link.error.as_deref() != Some(&reason);
             link.error = Some(reason.clone());
+            link.silent = false;
             let was_up = std::mem::replace(&mut link.up, false);
             if changed || was_up {
                 self.revision.bump();
@@ -401,7 +441,7 @@ impl Home {
     /// The connection, where there is one.
     pub(crate) fn rpc(&self) -> Result<Arc<Rpc>, CallError> {
         let link = self.link();
-        let reason = || link.error.clone().unwrap_or_default();
+        let reason = || link.error_now().unwrap_or_default();
         link.rpc.clone().ok_or_else(|| CallError::Closed(reason()))
     }
 

@@ -14,25 +14,46 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::frame::{Argument, Decoder, Message};
 use super::home::{Home, List};
 use super::model::{self, DaemonLine};
-use super::rpc::Rpc;
+use super::rpc::{CallError, Rpc};
 use super::table::Outcome;
 use crate::readings::KernelKills;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// As long as any other question: a daemon that hangs gets one, not one every few seconds.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Watches until the program ends.
 pub(super) async fn watch(home: Arc<Home>, mut lists: mpsc::Receiver<List>) {
     loop {
-        let reason = match connect(&home).await {
+        let lost = match connect(&home).await {
             Ok((rpc, bus)) => follow(&home, &mut lists, rpc, bus).await,
-            Err(reason) => reason,
+            Err(reason) => Lost::Gone(reason),
         };
         // What was asked of the old connection says nothing of the next.
         while lists.try_recv().is_ok() {}
-        home.lost(reason);
+        match lost {
+            Lost::Gone(reason) => home.lost(reason),
+            Lost::Silent => {
+                home.silent();
+                home.disconnected();
+            }
+        }
         sleep(RETRY_AFTER).await;
+    }
+}
+
+/// Why a daemon is not followed any more.
+enum Lost {
+    /// It is not there, for this reason.
+    Gone(String),
+    /// It is there, and did not answer.
+    Silent,
+}
+
+impl From<String> for Lost {
+    fn from(reason: String) -> Self {
+        Self::Gone(reason)
     }
 }
 
@@ -74,10 +95,11 @@ async fn follow(
     lists: &mut mpsc::Receiver<List>,
     rpc: Arc<Rpc>,
     bus: UnixStream,
-) -> String {
+) -> Lost {
     let version = match rpc.call("getVersion", &json!({}), FIRST_ANSWER_WITHIN).await {
         Ok(reply) => version_in(&reply),
-        Err(error) => return error.to_string(),
+        Err(CallError::Timeout(_)) => return Lost::Silent,
+        Err(error) => return error.to_string().into(),
     };
     home.connected(Arc::clone(&rpc));
     let mut follower = Follower {
@@ -101,27 +123,28 @@ async fn follow(
             biased;
             ready = follower.bus.readable() => {
                 if let Err(error) = ready {
-                    return format!("pub.sock: {error}");
+                    return format!("pub.sock: {error}").into();
                 }
                 if let Err(reason) = follower.read_bus() {
-                    return reason;
+                    return reason.into();
                 }
             }
             Some(list) = lists.recv() => {
                 // What the bus holds was said before the list was made.
                 if let Err(reason) = follower.read_bus() {
-                    return reason;
+                    return reason.into();
                 }
                 match home.take_list(list) {
                     Ok(outcome) => {
                         home.listed(version.take().flatten());
                         follower.follow_up(outcome);
                     }
-                    Err(error) => return format!("PM2's list makes no sense: {error}"),
+                    Err(error) => return format!("PM2's list makes no sense: {error}").into(),
                 }
                 home.answered();
             }
-            reason = rpc.closed() => return format!("rpc.sock: {reason}"),
+            reason = rpc.closed() => return format!("rpc.sock: {reason}").into(),
+            () = home.gave_up() => return Lost::Silent,
             () = async { match list_at { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {
                 follower.list_at = None;
                 home.ask(Arc::clone(&rpc), true);

@@ -8,7 +8,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use service::Failure;
 
 use super::import;
-use super::up::{Workspace, table};
+use super::table::table;
+use super::up::Workspace;
 use crate::config::{Config, SETTINGS};
 
 /// The command line.

@@ -41,6 +41,8 @@ pub struct Fetch<'a> {
     pub into: &'a Path,
     /// The git program.
     pub git: &'a Path,
+    /// This program.
+    pub exporter: &'a Path,
     /// A folder that serves as home.
     pub home: &'a Path,
     /// Whether `file://` is allowed.
@@ -144,14 +146,16 @@ impl Fetch<'_> {
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_ATTR_NOSYSTEM", "1"),
             ("GIT_LFS_SKIP_SMUDGE", "1"),
-            // A program by its name, not a command line: git would give that to a shell.
-            ("GIT_SSH", "ssh"),
+            ("PM2_EXPORTER_AS", "ssh"),
             ("GIT_SSH_VARIANT", "ssh"),
             ("GIT_OPTIONAL_LOCKS", "0"),
             ("LC_ALL", "C.UTF-8"),
         ] {
             env.insert(name.to_owned(), value.to_owned());
         }
+        // A program by its name, not a command line: git would give that to a shell. It is this
+        // one, which runs ssh with the options that keep it from asking.
+        env.insert("GIT_SSH".to_owned(), self.exporter.display().to_string());
         env.insert("HOME".to_owned(), self.home.display().to_string());
         // In the environment, which only this user can read; arguments are everybody's.
         if let Some(header) = self.repository.authorization() {
@@ -178,3 +182,13 @@ const SETTINGS: [&str; 12] = [
     "gc.auto=0",
     "maintenance.auto=false",
 ];
+
+/// Becomes ssh, which asks nothing, with the arguments that git gave; gives why not.
+pub fn as_ssh() -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    std::process::Command::new("ssh")
+        .args(["-oBatchMode=yes", "-oConnectTimeout=30"])
+        .args(std::env::args_os().skip(1))
+        .env_remove("PM2_EXPORTER_AS")
+        .exec()
+}

@@ -12,14 +12,15 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use wire::{Deployment, DeploymentStatus, Time};
 
+use super::ask::new_id;
 use super::env::{Env, name_is_allowed};
-use super::manager::new_id;
 use super::place::SlotPlace;
 use super::plan::Occupant;
 use super::repository::Repository;
 use super::start::{Finder, Start};
 use super::store::Deployed;
-use super::up::{Line, Workspace};
+use super::table::Line;
+use super::up::Workspace;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

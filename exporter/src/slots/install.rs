@@ -15,11 +15,17 @@ pub struct Todo {
     pub args: Vec<String>,
     /// Its folder.
     pub cwd: PathBuf,
+    /// It was given, so that its arguments may hold secrets.
+    pub given: bool,
 }
 
 impl Todo {
     /// For people: `npm ci`.
     pub fn shown(&self) -> String {
+        if self.given {
+            let name = self.program.file_name().unwrap_or_default().to_string_lossy();
+            return format!("{name}{}", if self.args.is_empty() { "" } else { " …" });
+        }
         let name = self.program.file_name().unwrap_or_default().to_string_lossy();
         std::iter::once(&*name)
             .chain(self.args.iter().map(String::as_str))
@@ -102,7 +108,7 @@ impl Project<'_> {
         let found = on_path(program, self.path)
             .ok_or_else(|| format!("{program} is needed and is not on the PATH"))?;
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Ok(Todo { program: found, args, cwd: cwd.to_owned() })
+        Ok(Todo { program: found, args, cwd: cwd.to_owned(), given: false })
     }
 
     fn given(&self, words: &[String]) -> Result<Option<Todo>, String> {
@@ -121,7 +127,12 @@ impl Project<'_> {
         } else {
             on_path(program, self.path).ok_or_else(|| format!("there is no program {program:?}"))?
         };
-        Ok(Some(Todo { program: found, args: args.to_vec(), cwd: self.folder.to_owned() }))
+        Ok(Some(Todo {
+            program: found,
+            args: args.to_vec(),
+            cwd: self.folder.to_owned(),
+            given: true,
+        }))
     }
 }
 

@@ -9,84 +9,21 @@ use service::shutdown::Shutdown;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::{
-    Action, CommandId, CommandRecord, CommandStatus, DeployRequest, Deployment, DeploymentStatus,
-    EnvRequest, InvalidId, SlotId, SlotRequest, Target, Time,
+    Action, CommandId, CommandRecord, CommandStatus, DeployRequest, Deployment, EnvRequest, SlotId,
+    Target, Time,
 };
 
+use super::ask::{Ask, NotTaken, QUEUE, queued, record_of, shown};
 use super::env;
-use super::plan::{Change, End, Seen, Wish};
+use super::plan::{End, Seen};
 use super::repository::{self, Repository};
 use super::run::{Managed, Runner, close};
-use super::store::Deployed;
 use super::tell::Teller;
 use super::workshop::Workshop;
 use super::{probe, words};
 
-/// Changes that wait for their turn, over all slots; one more is refused.
-const QUEUE: usize = 16;
 /// Ended commands that are remembered.
 const REMEMBERED: usize = 1_000;
-
-/// Why a change was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotTaken {
-    /// No such slot.
-    #[error("there is no slot {0:?}; there are: {1}")]
-    UnknownSlot(SlotId, String),
-    /// No such deployment.
-    #[error("slot {0:?} has no deployment {1:?}")]
-    UnknownDeployment(SlotId, String),
-    /// The request is not what it should be.
-    #[error("{0}")]
-    Wrong(String),
-    /// The id names another command.
-    #[error("command {0} was something else: an id names one command for good")]
-    Reused(CommandId),
-    /// The queue is full.
-    #[error("{QUEUE} changes of slots are under way or wait already: try again later")]
-    Busy,
-    /// What is asked for is not possible now.
-    #[error("{0}")]
-    Conflict(String),
-    /// The slot's state cannot be read or written.
-    #[error("the slot's state cannot be kept: {0}")]
-    Storage(String),
-}
-
-/// What is asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ask {
-    /// A new release.
-    Deploy(Box<DeployRequest>),
-    /// Stop, restart or roll back.
-    Other(Action, SlotRequest),
-}
-
-impl Ask {
-    /// Its word.
-    pub fn action(&self) -> Action {
-        match self {
-            Self::Deploy(_) => Action::Deploy,
-            Self::Other(action, _) => *action,
-        }
-    }
-
-    fn reclaim(&self) -> bool {
-        match self {
-            Self::Deploy(request) => request.reclaim,
-            Self::Other(_, request) => request.reclaim,
-        }
-    }
-
-    fn wish(&self) -> Wish {
-        match self {
-            Self::Deploy(_) => Wish::Deploy,
-            Self::Other(Action::Stop, _) => Wish::Stop,
-            Self::Other(Action::Rollback, request) => Wish::Rollback(request.deployment.clone()),
-            Self::Other(..) => Wish::Restart,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Known {
@@ -106,11 +43,11 @@ struct Book {
 pub struct Manager {
     /// PM2 and files.
     pub workshop: Workshop,
-    slots: Vec<Managed>,
-    teller: Teller,
+    pub(super) slots: Vec<Managed>,
+    pub(super) teller: Teller,
     turn: Arc<Semaphore>,
     builds: Arc<Semaphore>,
-    shutdown: Shutdown,
+    pub(super) shutdown: Shutdown,
     book: Mutex<Book>,
 }
 
@@ -425,7 +362,7 @@ impl Manager {
         }
     }
 
-    fn runner<'a>(
+    pub(super) fn runner<'a>(
         &'a self,
         managed: &'a Managed,
         deploy: Option<&'a (DeployRequest, Repository)>,
@@ -446,7 +383,7 @@ impl Manager {
     }
 
     /// Holds the slot against `slots up` and its like.
-    async fn hold(&self, managed: &Managed) -> Result<std::fs::File, String> {
+    pub(super) async fn hold(&self, managed: &Managed) -> Result<std::fs::File, String> {
         let until = Instant::now() + Duration::from_secs(120);
         loop {
             match self.workshop.store.lock(&managed.place.slot) {
@@ -503,125 +440,6 @@ impl Manager {
         self.teller.ended(managed, job.ask.action(), &by, &end, false);
         job.record.send_modify(|record| finish(record, Some(message)));
     }
-
-    /// Takes up what was cut off when the exporter, the daemon or the machine went down, and
-    /// removes what it left half-made. For `serve` alone: whoever only looks must not.
-    pub fn resume(self: Arc<Self>) {
-        for index in 0..self.slots.len() {
-            // Now, before anything new is taken.
-            let open: Vec<CommandId> = self.slots.get(index).map_or_else(Vec::new, |managed| {
-                let state = managed.state();
-                let shown = state.deployments.iter().map(|known| &known.shown);
-                shown
-                    .filter(|shown| !shown.status.is_final())
-                    .map(|shown| shown.id.clone())
-                    .collect()
-            });
-            let manager = Arc::clone(&self);
-            tokio::spawn(async move {
-                if let Some(managed) = manager.slots.get(index) {
-                    manager.resume_slot(managed, open).await;
-                }
-            });
-        }
-    }
-
-    async fn resume_slot(&self, managed: &Managed, open: Vec<CommandId>) {
-        let place = &managed.place;
-        let store = &self.workshop.store;
-        if !store.root().exists() {
-            return;
-        }
-        let Ok(_lane) = Arc::clone(&managed.lane).acquire_owned().await else { return };
-        let _lock = match self.hold(managed).await {
-            Ok(lock) => lock,
-            Err(error) => {
-                tracing::warn!(%error, slot = %place.slot, "what was cut off stays so");
-                return;
-            }
-        };
-        let begun = managed.state().standing.change.clone();
-        if begun.is_none() && open.is_empty() {
-            if let Err(error) = store.sweep(&place.slot, &managed.state()) {
-                tracing::warn!(%error, slot = %place.slot, "half-made folders cannot be removed");
-            }
-            return;
-        }
-        super::child::end_marked(&self.workshop.mark(place));
-        if let Some(change) = begun {
-            self.resume_change(managed, &change).await;
-        }
-        let mut state = managed.state();
-        let changing = state.standing.change.as_ref().map(|change| change.id.clone());
-        let is_lost = |id: &CommandId| {
-            Some(id) != changing.as_ref()
-                && state.deployed(id).is_some_and(|known| !known.shown.status.is_final())
-        };
-        let lost: Vec<CommandId> = open.into_iter().filter(is_lost).collect();
-        for id in lost {
-            let failure = Some("the exporter ended before its turn came".to_owned());
-            let end = End { id, failure, put_back: None, discard: None };
-            close(&mut state, &end, Vec::new());
-        }
-        let kept = store.save(&place.slot, &state).and_then(|()| store.sweep(&place.slot, &state));
-        if let Err(error) = kept {
-            tracing::warn!(%error, slot = %place.slot, "half-made folders cannot be removed");
-        }
-    }
-
-    async fn resume_change(&self, managed: &Managed, change: &Change) {
-        let place = &managed.place;
-        let action = {
-            let state = managed.state();
-            match (state.deployed(&change.id), &change.puts_back) {
-                (Some(_), _) => Action::Deploy,
-                (None, true) => Action::Rollback,
-                (None, false) if change.from == change.to => Action::Restart,
-                (None, false) => Action::Stop,
-            }
-        };
-        // Before the switch nothing of PM2's was touched, so that it need not be asked.
-        let mut seen = Seen::Nothing;
-        while !change.phase.is_before_switch() {
-            match self.workshop.list().await {
-                Ok(listing) => {
-                    seen = self.workshop.seen(&listing, place, &managed.state());
-                    break;
-                }
-                Err(_) => tokio::select! {
-                    () = sleep(Duration::from_millis(500)) => {}
-                    () = self.shutdown.drain.cancelled() => return,
-                },
-            }
-        }
-        let end = {
-            let mut state = managed.state();
-            let end = state.standing.resume(&seen);
-            if let Some(end) = &end {
-                close(&mut state, end, Vec::new());
-            }
-            if let Err(error) = self.workshop.store.save(&place.slot, &state) {
-                tracing::error!(%error, "a slot's state cannot be saved");
-            }
-            end
-        };
-        let end = match end {
-            Some(end) => Some(end),
-            None => self.runner(managed, None, false, true).run().await,
-        };
-        if let Some(end) = end {
-            if let Some(id) = &end.discard
-                && let Err(error) = self.workshop.store.remove_release(&place.slot, id)
-            {
-                tracing::warn!(%error, "a half-made release cannot be removed");
-            }
-            let by = managed.state().deployed(&end.id).map_or_else(
-                || "someone, before the exporter's end".to_owned(),
-                |known| known.shown.requested_by.clone(),
-            );
-            self.teller.ended(managed, action, &by, &end, true);
-        }
-    }
 }
 
 enum Taken {
@@ -636,81 +454,4 @@ fn finish(record: &mut CommandRecord, failure: Option<String>) {
     };
     record.error = failure;
     record.finished_at = Some(Time::now());
-}
-
-fn queued(
-    slot: &SlotId,
-    id: &CommandId,
-    request: &DeployRequest,
-    repository: &Repository,
-    by: &str,
-) -> Deployed {
-    Deployed {
-        shown: Deployment {
-            id: id.clone(),
-            slot: slot.clone(),
-            status: DeploymentStatus::Queued,
-            repository: repository.to_string(),
-            branch: request.branch.clone(),
-            commit: request.commit.as_ref().map(|commit| commit.to_ascii_lowercase()),
-            subdir: request.subdir.clone(),
-            requested_by: by.to_owned(),
-            requested_at: Time::now(),
-            finished_at: None,
-            start: None,
-            env_names: request.env.keys().cloned().collect(),
-            error: None,
-            last_lines: Vec::new(),
-            current: false,
-            kept: false,
-        },
-        env: request.env.clone(),
-        start: None,
-        health_path: request.health_path.clone(),
-        imported: false,
-    }
-}
-
-fn shown(state: &super::store::SlotState, deployed: &Deployed) -> Deployment {
-    let id = &deployed.shown.id;
-    let current = super::plan::Occupant::Release(id.clone()) == state.standing.current;
-    let kept = state.standing.kept.contains(id);
-    Deployment { current, kept, ..deployed.shown.clone() }
-}
-
-/// The command that a deployment was.
-fn record_of(shown: &Deployment) -> CommandRecord {
-    CommandRecord {
-        id: shown.id.clone(),
-        target: Target::Slot(shown.slot.clone()),
-        action: Action::Deploy,
-        status: match shown.status {
-            DeploymentStatus::Queued => CommandStatus::Queued,
-            DeploymentStatus::Healthy => CommandStatus::Succeeded,
-            DeploymentStatus::Failed => CommandStatus::Failed,
-            _ => CommandStatus::Running,
-        },
-        requested_by: shown.requested_by.clone(),
-        requested_at: shown.requested_at,
-        finished_at: shown.finished_at,
-        error: shown.error.clone(),
-        reply: None,
-        outcomes: Vec::new(),
-        before: Vec::new(),
-        after: Vec::new(),
-    }
-}
-
-/// A new id: sorted by time, unlike every other.
-///
-/// # Errors
-/// There are no random numbers.
-pub fn new_id() -> Result<CommandId, String> {
-    let mut random = [0u8; 4];
-    getrandom::fill(&mut random).map_err(|error| format!("no random numbers: {error}"))?;
-    let time: String =
-        Time::now().to_string().chars().filter(char::is_ascii_alphanumeric).take(15).collect();
-    format!("{time}-{:08x}", u32::from_be_bytes(random))
-        .parse()
-        .map_err(|error: InvalidId| error.to_string())
 }

@@ -96,11 +96,13 @@ impl Probe<'_> {
         };
         let mut last = Answer::Refused;
         for path in paths {
+            // What stands behind a '?' may be a secret.
+            let shown = path.split('?').next().unwrap_or_default();
             match get(self.port, path, self.interval.clamp(Duration::from_secs(1), ANSWER)).await {
                 Ok(status) if (200..400).contains(&status) => return Ok(()),
-                Ok(status) => last = Answer::Unwell(format!("GET {path} answers {status}")),
+                Ok(status) => last = Answer::Unwell(format!("GET {shown} answers {status}")),
                 Err(Answer::Refused) => return Err(Answer::Refused),
-                Err(Answer::Unwell(what)) => last = Answer::Unwell(format!("GET {path}: {what}")),
+                Err(Answer::Unwell(what)) => last = Answer::Unwell(format!("GET {shown}: {what}")),
             }
         }
         Err(last)

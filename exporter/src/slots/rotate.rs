@@ -57,7 +57,7 @@ async fn pass(app: &App) -> io::Result<()> {
             .map(|file| PathBuf::from(&*file.path))
             .collect()
     });
-    let (mut renamed, mut left) = (false, Vec::new());
+    let mut left = Vec::new();
     for file in files {
         // What an earlier pass renamed and did not pack.
         left.extend(rotated(&file, "log"));
@@ -66,12 +66,12 @@ async fn pass(app: &App) -> io::Result<()> {
         {
             let aside = aside(&file);
             fs::rename(&file, &aside)?;
-            renamed = true;
             left.push(aside);
         }
     }
-    if renamed {
-        // Until PM2 opens new files it writes on into the renamed ones: nothing is lost.
+    if !left.is_empty() {
+        // Until PM2 opens new files it writes on into the renamed ones: nothing is lost. What an
+        // earlier pass left may be such a file still.
         app.home
             .call("reloadLogs", json!({}), Duration::from_secs(10))
             .await

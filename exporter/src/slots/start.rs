@@ -26,17 +26,13 @@ pub struct Start {
 }
 
 impl Start {
-    /// For people: `node server.js --verbose`.
+    /// For people: `node server.js`. Arguments are not shown: they may hold secrets.
     pub fn shown(&self) -> String {
-        let script = self.script.strip_prefix(&self.cwd).unwrap_or(&self.script);
-        let mut words = Vec::new();
-        if let Some(flags) = &self.node {
-            words.push("node".to_owned());
-            words.extend(flags.iter().cloned());
-        }
-        words.push(script.display().to_string());
-        words.extend(self.args.iter().cloned());
-        words.join(" ")
+        let script = self.script.strip_prefix(&self.cwd).unwrap_or(&self.script).display();
+        let node = if self.node.is_some() { "node " } else { "" };
+        let more =
+            !self.args.is_empty() || self.node.as_ref().is_some_and(|flags| !flags.is_empty());
+        format!("{node}{script}{}", if more { " …" } else { "" })
     }
 }
 
@@ -282,6 +278,16 @@ mod tests {
         finder.find(given.as_deref())
     }
 
+    fn full(start: &Start) -> String {
+        let script = start.script.strip_prefix(&start.cwd).unwrap_or(&start.script);
+        let node = start.node.iter().map(|_| "node".to_owned());
+        node.chain(start.node.iter().flatten().cloned())
+            .chain([script.display().to_string()])
+            .chain(start.args.iter().cloned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
     fn package(start: &str) -> String {
         serde_json::json!({"scripts": {"start": start}}).to_string()
     }
@@ -290,7 +296,7 @@ mod tests {
     fn a_start_script_of_node_is_run_without_npm_and_shell() {
         let script = package("MODE=x node --max-old-space-size=64 -r ./pre.js server --port 5");
         let start = find(&[("package.json", &script), ("server.js", "")], None).unwrap();
-        assert_eq!(start.shown(), "node --max-old-space-size=64 -r ./pre.js server.js --port 5");
+        assert_eq!(full(&start), "node --max-old-space-size=64 -r ./pre.js server.js --port 5");
         assert_eq!(start.env["MODE"], "x");
     }
 
@@ -302,7 +308,7 @@ mod tests {
             ("node_modules/.bin/serve", "-> ../serve/bin.js"),
         ];
         let start = find(&files, None).unwrap();
-        assert_eq!(start.shown(), "node node_modules/serve/bin.js --all");
+        assert_eq!(full(&start), "node node_modules/serve/bin.js --all");
     }
 
     #[test]
@@ -310,7 +316,7 @@ mod tests {
         for script in ["node a.js && node b.js", "node a.js | cat", "PORT=1 node a.js", "node -e 1"]
         {
             let start = find(&[("package.json", &package(script)), ("a.js", "")], None).unwrap();
-            assert!(start.shown().ends_with("run start"), "{}", start.shown());
+            assert!(full(&start).ends_with("run start"), "{}", full(&start));
         }
     }
 
@@ -318,7 +324,7 @@ mod tests {
     fn main_and_the_usual_names_are_found() {
         let main = r#"{"main": "lib/app"}"#;
         let start = find(&[("package.json", main), ("lib/app.js", "")], None).unwrap();
-        assert_eq!(start.shown(), "node lib/app.js");
+        assert_eq!(full(&start), "node lib/app.js");
         assert_eq!(find(&[("index.js", "")], None).unwrap().shown(), "node index.js");
         assert!(find(&[("x.js", "")], None).unwrap_err().contains("nothing says"));
     }

@@ -17,6 +17,7 @@ use super::port;
 use super::probe::Probe;
 use super::record::Wanted;
 use super::start::on_path;
+use super::table::Line;
 use super::workshop::{OwnEnv, Stuck, Workshop};
 use crate::config::Config;
 use crate::pm2::launch::{self, Listing, Running};
@@ -35,23 +36,6 @@ pub struct Workspace {
     pub workshop: Workshop,
     /// Whether processes get a moment to answer: a daemon may just have started them.
     waits: bool,
-}
-
-/// A line of what was found, and of what was done about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// PM2's name.
-    pub name: String,
-    /// Its port.
-    pub port: u16,
-    /// What it runs.
-    pub runs: String,
-    /// PM2's word.
-    pub status: String,
-    /// What was done, or what is wrong.
-    pub note: String,
-    /// It is as it should be.
-    pub well: bool,
 }
 
 impl Workspace {
@@ -431,42 +415,4 @@ fn status_of(listing: &Listing, name: &str) -> (String, bool) {
 fn is_executable_alone(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
-}
-
-/// The lines as a table.
-pub fn table(lines: &[Line]) -> String {
-    let head = Line {
-        name: "NAME".to_owned(),
-        port: 0,
-        runs: "RUNS".to_owned(),
-        status: "STATUS".to_owned(),
-        note: "NOTE".to_owned(),
-        well: true,
-    };
-    let port = |line: &Line| match (line.port, line.name.as_str()) {
-        (_, "NAME") => "PORT".to_owned(),
-        (0, _) => "-".to_owned(),
-        (port, _) => port.to_string(),
-    };
-    let all: Vec<&Line> = std::iter::once(&head).chain(lines).collect();
-    let wide = |text: &dyn Fn(&Line) -> usize| all.iter().map(|line| text(line)).max().unwrap_or(0);
-    let (a, b, c) = (
-        wide(&|line| line.name.chars().count()),
-        wide(&|line| line.status.chars().count()),
-        wide(&|line| line.runs.chars().count()),
-    );
-    let mut out = String::new();
-    for line in all {
-        let row = format!(
-            "{:a$}  {:5}  {:b$}  {:c$}  {}",
-            line.name,
-            port(line),
-            line.status,
-            line.runs,
-            line.note
-        );
-        out.push_str(row.trim_end());
-        out.push('\n');
-    }
-    out
 }

@@ -65,7 +65,13 @@ async fn values_go_in_and_only_names_come_out() {
     let stage = Stage::new().await;
     let repo = Repo::app("one");
     let deployment = stage
-        .deploy("a", json!({"repository": repo.url(), "env": {"DEPLOYED": "canary-deployment"}}))
+        .deploy(
+            "a",
+            json!({"repository": repo.url(), "env": {"DEPLOYED": "canary-deployment"},
+                   "build": ["node", "-e", "console.log(process.env.DEPLOYED, 'printed')"],
+                   "start": ["node", "server.js", "--token=canary-argument"],
+                   "health_path": "/?canary-query"}),
+        )
         .await;
     assert_eq!(deployment["status"], "healthy", "{deployment:#}");
     assert_eq!(deployment["env_names"], json!(["DEPLOYED"]));
@@ -176,6 +182,7 @@ async fn ssh_is_run_without_a_shell_or_a_question() {
         assert_eq!(stage.get("a", "/").await.unwrap(), "over ssh");
     }
     let words = std::fs::read_to_string(seen).unwrap();
+    assert!(words.starts_with("-oBatchMode=yes\n"), "{words}");
     assert!(words.contains("git@host.example\n") && words.contains("-p\n2222\n"), "{words}");
 }
 
@@ -248,6 +255,64 @@ async fn a_command_of_the_poller_runs_once_whatever_is_retried() {
     let rollback = json!({"target": {"slot": "a"}, "action": "rollback"});
     let answer = stage.client.put("/api/commands/back?wait=30s", &rollback).await.unwrap();
     assert_eq!(answer.json::<Value>().unwrap()["status"], "succeeded", "{}", answer.text);
+}
+
+#[tokio::test]
+async fn each_action_needs_its_scope() {
+    let mut settings = crate::stage::QUICK.to_owned();
+    let mut tokens = Vec::new();
+    for scope in ["read", "control", "deploy"] {
+        let token = service::token::Token::new(service::token::Issuer::Exporter).unwrap();
+        settings += &format!(
+            "[[tokens]]\nname = \"{scope}\"\nsha256 = \"{}\"\nscopes = [\"{scope}\"]\n",
+            token.hash()
+        );
+        tokens.push((scope, token));
+    }
+    let stage = Stage::with(&settings).await;
+    let wrong = json!({"repository": "ftp://x"});
+    let nothing = json!({});
+    let command = |action: &str| json!({"target": {"slot": "a"}, "action": action, "deploy": if action == "deploy" { wrong.clone() } else { Value::Null }});
+    for (scope, token) in &tokens {
+        let client = stage.client.with_token(token.reveal().to_owned());
+        let mut answers = Vec::new();
+        for (method, path, body, allowed) in [
+            (reqwest::Method::POST, "/api/slots/a/deploy", wrong.clone(), vec!["deploy"]),
+            (
+                reqwest::Method::PUT,
+                "/api/slots/a/env",
+                json!({"env": {"PORT": "1"}}),
+                vec!["deploy"],
+            ),
+            (
+                reqwest::Method::POST,
+                "/api/slots/a/rollback",
+                nothing.clone(),
+                vec!["control", "deploy"],
+            ),
+            (
+                reqwest::Method::POST,
+                "/api/slots/a/restart",
+                nothing.clone(),
+                vec!["control", "deploy"],
+            ),
+            (reqwest::Method::POST, "/api/restart/a", nothing.clone(), vec!["control", "deploy"]),
+            (
+                reqwest::Method::POST,
+                "/api/processes/slot-a/reset",
+                nothing.clone(),
+                vec!["control"],
+            ),
+            (reqwest::Method::PUT, "/api/commands/x1", command("deploy"), vec!["deploy"]),
+            (reqwest::Method::GET, "/api/slots/a/deployments", Value::Null, vec!["read"]),
+        ] {
+            let answer = client.send(client.request(method, path).json(&body)).await.unwrap();
+            let may = allowed.contains(scope);
+            answers.push((path, answer.status, may));
+            assert_eq!(answer.status != 403, may, "{scope} {path}: {}", answer.text);
+        }
+        assert!(!answers.is_empty());
+    }
 }
 
 #[tokio::test]

@@ -221,14 +221,20 @@ impl Stage {
         })
         .await
         .unwrap();
-        let text = std::fs::read_to_string(self.root().join(format!("state/{slot}.json")));
-        let state: Value = serde_json::from_str(&text.unwrap_or("{}".to_owned())).unwrap();
-        let kept = state["standing"]["kept"].as_array().cloned().unwrap_or_default();
-        let releases = std::fs::read_dir(self.root().join("releases").join(slot)).unwrap();
-        for release in releases.flatten() {
-            let name = release.file_name().to_string_lossy().into_owned();
-            assert!(kept.iter().any(|kept| *kept == name), "{name} is left over: {state:#}");
-        }
+        // A change is told to be at its end before what is old is removed.
+        wait_until("nothing half-made is left", Duration::from_secs(10), async || {
+            let text = std::fs::read_to_string(self.root().join(format!("state/{slot}.json")));
+            let state: Value = serde_json::from_str(&text.unwrap_or("{}".to_owned())).ok()?;
+            let kept = state["standing"]["kept"].as_array().cloned().unwrap_or_default();
+            let releases = std::fs::read_dir(self.root().join("releases").join(slot)).ok()?;
+            let known = |name: String| kept.iter().any(|kept| *kept == name);
+            let mut names = releases
+                .flatten()
+                .map(|release| release.file_name().to_string_lossy().into_owned());
+            (state["standing"]["change"].is_null() && names.all(known)).then_some(())
+        })
+        .await
+        .unwrap();
     }
 }
 
@@ -239,6 +245,8 @@ impl Drop for Stage {
             eprintln!("the exporter said:\n{}", self.log());
         }
         let _ = self.pm2.kill_daemon();
+        // A daemon that 'slots up' started.
+        e2e::process::end_all(|| e2e::process::marked(&self.mark));
         // What a killed daemon left behind.
         let root = format!("PM2_EXPORTER_SLOT={}#", self.root().display());
         e2e::process::end_all(|| {

@@ -1,6 +1,7 @@
 //! Commands: put on record first, then sent, then closed with what became of them. Once on
 //! record a command runs on, whether or not who asked still waits.
 
+mod order;
 mod run;
 
 use std::collections::HashMap;
@@ -13,6 +14,8 @@ use service::problem::ProblemResponse;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use wire::{Action, CommandId, CommandRecord, CommandStatus, ServerId, Target, Time};
+
+pub use order::Order;
 
 use crate::access::{Caller, Role};
 use crate::client::Client;
@@ -36,6 +39,8 @@ pub struct Request {
     pub target: Target,
     /// What.
     pub action: Action,
+    /// What that takes.
+    pub order: Order,
     /// Their own name for the request.
     pub key: Option<String>,
     /// Who.
@@ -49,6 +54,14 @@ pub struct Request {
 struct Open {
     server: ServerId,
     done: watch::Sender<Option<Arc<StoredCommand>>>,
+}
+
+/// What it takes to send one.
+struct Sending {
+    target: Arc<crate::config::Target>,
+    order: Order,
+    body: Vec<u8>,
+    timeout: Duration,
 }
 
 /// Takes commands, sends them, remembers those under way.
@@ -84,7 +97,7 @@ impl Commands {
         }
     }
 
-    /// Changes how long one command may take.
+    /// Changes how long one command may take; deployments have a time of their own.
     pub fn set_timeout(&self, timeout: Duration) {
         *self.timeout.write().unwrap_or_else(PoisonError::into_inner) = timeout;
     }
@@ -119,10 +132,18 @@ impl Commands {
                 return Err(problem);
             }
         };
-        let new = record(&id, &request, CommandStatus::Running, None);
+        let body = request.order.body(&request.target, request.action).map_err(|error| {
+            tracing::error!(%error, "a command could not be written as JSON");
+            ProblemResponse::bad_request("body: it cannot be passed on")
+        })?;
+        let timeout = *self.timeout.read().unwrap_or_else(PoisonError::into_inner);
+        let timeout = request.order.timeout(request.action, timeout);
+        let mut new = record(&id, &request, CommandStatus::Running, None);
+        new.body_hash = request.key.is_some().then(|| Order::hash(&body, &id).to_vec());
+        new.follow_until = Some(Time::now().plus_millis(millis(timeout)));
         match self.store.insert_command(new.clone()).await {
             Ok(Inserted::New) => {}
-            Ok(Inserted::Before(before)) => return self.again(&request, *before),
+            Ok(Inserted::Before(before)) => return self.again(&request, &body, *before),
             Err(error) => {
                 self.metrics.store_errors.with_label_values(&[error.label()]).inc();
                 tracing::error!(%error, "a command could not be put on record and was not sent");
@@ -133,11 +154,12 @@ impl Commands {
         }
         tracing::info!(
             command = %id, server = %request.server, target = %request.target,
-            action = %request.action, by = request.caller.name(), from = %request.address,
+            action = %request.action, with = new.summary.as_deref().unwrap_or_default(), by = request.caller.name(), from = %request.address,
             "command"
         );
         let command = running(new);
-        let mut done = self.start(command.clone(), target);
+        let sending = Sending { target, order: request.order, body, timeout };
+        let mut done = self.start(command.clone(), sending);
         let ended = tokio::time::timeout(wait, done.wait_for(Option::is_some)).await;
         Ok(match ended {
             Ok(Ok(ended)) => ended.clone().unwrap_or_else(|| Arc::new(command)),
@@ -179,18 +201,28 @@ impl Commands {
     fn again(
         &self,
         request: &Request,
+        body: &[u8],
         before: StoredCommand,
     ) -> Result<Arc<StoredCommand>, ProblemResponse> {
+        let same_body = match &before.body_hash {
+            Some(hash) => hash[..] == Order::hash(body, &before.record.id),
+            // Of a version whose commands took nothing.
+            None => request.order == Order::default(),
+        };
         let same = before.server == request.server
             && before.record.target == request.target
-            && before.record.action == request.action;
+            && before.record.action == request.action
+            && same_body;
         if !same {
             return Err(ProblemResponse::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "key_reused",
                 format!(
-                    "Idempotency-Key: was used for {} of {} on {}",
-                    before.record.action, before.record.target, before.server
+                    "Idempotency-Key: was used for {} of {} on {}{}",
+                    before.record.action,
+                    before.record.target,
+                    before.server,
+                    if same_body { "" } else { ", with another body" }
                 ),
             ));
         }
@@ -210,16 +242,18 @@ impl Commands {
     fn start(
         self: &Arc<Self>,
         command: StoredCommand,
-        target: Arc<crate::config::Target>,
+        sending: Sending,
     ) -> watch::Receiver<Option<Arc<StoredCommand>>> {
         let (done, waiting) = watch::channel(None);
         let open = Open { server: command.server.clone(), done };
         self.open().insert(command.record.id.clone(), open);
         self.metrics.commands_running.inc();
-        let timeout = *self.timeout.read().unwrap_or_else(PoisonError::into_inner);
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
-            let outcome = run::run(&this.client, &target, &command.record, timeout).await;
+            let Sending { target, order, body, timeout } = sending;
+            let id = &command.record.id;
+            let mut outcome = run::run(&this.client, &target, id, body, timeout).await;
+            outcome.error = outcome.error.map(|error| order.scrub(&error));
             this.close(command, outcome).await;
         });
         waiting
@@ -263,7 +297,7 @@ impl Commands {
     }
 
     /// What became of the commands that a former life of this program left open: the exporters
-    /// are asked once each; what they do not know is unknown.
+    /// are asked; what they do not know is unknown, what is under way is followed further.
     pub async fn settle(self: &Arc<Self>) {
         let open = match self.store.open_commands().await {
             Ok(open) => open,
@@ -277,8 +311,11 @@ impl Commands {
             let this = Arc::clone(self);
             self.metrics.commands_running.inc();
             self.tasks.spawn(async move {
-                let outcome =
-                    run::settle(&this.client, target.as_deref(), &command.record.id).await;
+                let until = command.follow_until.map(|time| time.millis_since(Time::now()));
+                let left = until.and_then(|left| u64::try_from(left).ok()).unwrap_or_default();
+                let (target, id) = (target.as_deref(), &command.record.id);
+                let left = Duration::from_millis(left);
+                let outcome = run::settle(&this.client, target, id, left).await;
                 this.close(command, outcome).await;
             });
         }
@@ -324,6 +361,9 @@ fn record(
         requested_at: Time::now(),
         refusal,
         idempotency_key: request.key.clone(),
+        summary: request.order.summary(request.action),
+        body_hash: None,
+        follow_until: None,
     }
 }
 
@@ -346,8 +386,15 @@ fn running(new: NewCommand) -> StoredCommand {
             after: Vec::new(),
         },
         requested_from: new.requested_from,
+        summary: new.summary,
         problem: None,
+        body_hash: new.body_hash,
+        follow_until: new.follow_until,
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A random UUID (RFC 9562, version 4).

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio::time::Instant;
 use wire::{CommandId, CommandRecord, CommandStatus, Problem};
 
@@ -23,6 +22,8 @@ const ASK_WITHIN: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Questions about a command that nothing came back for.
 const ASK_TRIES: u32 = 5;
+/// A command that may take long is given up when its exporter is silent for so long.
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// # How it ends
 /// - the exporter's own words once it says that the command has ended;
@@ -32,21 +33,19 @@ const ASK_TRIES: u32 = 5;
 pub(super) async fn run(
     client: &Client,
     target: &Target,
-    command: &CommandRecord,
+    id: &CommandId,
+    body: Vec<u8>,
     timeout: Duration,
 ) -> Outcome {
     let deadline = Instant::now() + timeout;
     let hold = HOLD.min(timeout / 2);
-    let path = format!("/api/commands/{}?wait={}ms", command.id, hold.as_millis());
-    // A `wire::CommandRequest` without what these actions do not take.
-    let body = json!({ "target": command.target, "action": command.action });
-    let body = body.to_string().into_bytes();
+    let path = format!("/api/commands/{id}?wait={}ms", hold.as_millis());
     let left = deadline.saturating_duration_since(Instant::now()).min(hold + ASK_WITHIN);
     match client.ask(Method::PUT, target, &path, Some(body), left, MAX_RECORD).await {
-        Ok(answer) if answer.status.is_success() => match record(&answer, &command.id) {
+        Ok(answer) if answer.status.is_success() => match record(&answer, id) {
             Some(record) if record.status.is_final() => told(record),
             // Taken, and under way.
-            _ => follow(client, target, &command.id, deadline, u32::MAX).await,
+            _ => follow(client, target, id, deadline, u32::MAX).await,
         },
         Ok(answer) => not_taken(&answer),
         Err(error) if !error.may_have_been_sent() => {
@@ -54,16 +53,24 @@ pub(super) async fn run(
             ended(CommandStatus::Failed, "unreachable", words)
         }
         Err(error) => {
-            tracing::warn!(command = %command.id, server = %target.id, %error, "no answer to a command: asking for it");
-            follow(client, target, &command.id, deadline, ASK_TRIES).await
+            tracing::warn!(command = %id, server = %target.id, %error, "no answer to a command: asking for it");
+            follow(client, target, id, deadline, ASK_TRIES).await
         }
     }
 }
 
-/// Asks once for a command of a former life.
-pub(super) async fn settle(client: &Client, target: Option<&Target>, id: &CommandId) -> Outcome {
+/// Asks for a command of a former life, and follows it for as long as is left of its time.
+pub(super) async fn settle(
+    client: &Client,
+    target: Option<&Target>,
+    id: &CommandId,
+    left: Duration,
+) -> Outcome {
+    let tries = if left > ASK_WITHIN { ASK_TRIES } else { 1 };
     match target {
-        Some(target) => follow(client, target, id, Instant::now() + ASK_WITHIN, 1).await,
+        Some(target) => {
+            follow(client, target, id, Instant::now() + left.max(ASK_WITHIN), tries).await
+        }
         None => ended(
             CommandStatus::Unknown,
             "interrupted",
@@ -72,8 +79,8 @@ pub(super) async fn settle(client: &Client, target: Option<&Target>, id: &Comman
     }
 }
 
-/// Asks until the command has ended, the time is over, or `tries` questions stayed without an
-/// answer.
+/// Asks until the command has ended, the time is over, `tries` questions stayed without an
+/// answer, or the exporter was silent for too long.
 async fn follow(
     client: &Client,
     target: &Target,
@@ -83,9 +90,10 @@ async fn follow(
 ) -> Outcome {
     let path = format!("/api/commands/{id}");
     let mut last = "it has not ended in time".to_owned();
+    let mut heard = Instant::now();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || tries == 0 {
+        if left.is_zero() || tries == 0 || heard.elapsed() > SILENCE {
             return ended(
                 CommandStatus::Unknown,
                 "no_answer",
@@ -97,7 +105,10 @@ async fn follow(
         match answer {
             Ok(answer) if answer.status == StatusCode::OK => match record(&answer, id) {
                 Some(record) if record.status.is_final() => return told(record),
-                Some(_) => last = "it has not ended in time".to_owned(),
+                Some(_) => {
+                    heard = Instant::now();
+                    last = "it has not ended in time".to_owned();
+                }
                 None => {
                     tries -= 1;
                     last = "the exporter's answer makes no sense".to_owned();
@@ -167,8 +178,8 @@ fn not_taken(answer: &Answer) -> Outcome {
         (
             _,
             Some(
-                kind @ ("unknown_app" | "unknown_slot" | "unknown_action" | "busy"
-                | "pm2_unavailable"),
+                kind @ ("unknown_app" | "unknown_slot" | "unknown_deployment" | "unknown_action"
+                | "conflict" | "busy" | "pm2_unavailable"),
             ),
         ) => ended(CommandStatus::Refused, kind, said),
         (status, _) if status.is_client_error() => {

@@ -115,6 +115,16 @@ impl Params {
         })
     }
 
+    /// `true` or `false`.
+    pub(super) fn truth(&mut self, name: &'static str) -> Result<Option<bool>, Wrong> {
+        self.parsed(name, |text| {
+            text.parse().map_err(|_| {
+                let shown: String = text.chars().take(64).collect();
+                format!("{shown:?} is neither true nor false")
+            })
+        })
+    }
+
     /// `limit`: 1 to 10,000.
     pub(super) fn limit(&mut self, default: usize) -> Result<usize, Wrong> {
         let limit = self.parsed("limit", |text| match text.parse() {

@@ -1,11 +1,13 @@
 //! Polling: one task a server, started and ended as the registry says.
 
+mod ask;
 mod check;
 mod failure;
 mod offset;
 mod rates;
 mod task;
 mod told;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wire::ServerId;
 
 pub use failure::{Failure, Reason};
+pub(crate) use wait::RESULTS as WAIT_RESULTS;
 
 use crate::client::Client;
 use crate::config::{Target, Timing};

@@ -1,18 +1,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
-use wire::{JournalPage, MAX_BODY_BYTES, Problem, Record, State, Time};
+use wire::{JournalPage, MAX_BODY_BYTES, Record, State, Time};
 
-use super::Tools;
-use super::check::{Checked, PAGE, check};
+use super::check::{Checked, check};
 use super::failure::{Failure, Reason};
 use super::offset::until_next;
 use super::rates::Counters;
-use super::told;
+use super::wait::Pace;
+use super::{Tools, ask, told};
+use crate::client::CallError;
 use crate::config::{Target, Timing};
 use crate::fleet::News;
 use crate::store::{Cursor, Ingest, StoreError, StoredEvent};
@@ -23,13 +24,13 @@ const MAX_PAGES: usize = 20;
 
 /// Polls one server.
 pub(super) struct Task {
-    tools: Tools,
-    target: Arc<Target>,
-    timing: Timing,
+    pub(super) tools: Tools,
+    pub(super) target: Arc<Target>,
+    pub(super) timing: Timing,
     keep_raw: i64,
     /// Where the store's cursor stands; `None` until it is read, and after it was moved by
     /// somebody else.
-    cursor: Option<Cursor>,
+    pub(super) cursor: Option<Cursor>,
     /// The state that the server need not send again.
     state: Option<Arc<State>>,
     counters: Counters,
@@ -37,20 +38,24 @@ pub(super) struct Task {
     told: Option<bool>,
     last_answer: Instant,
     /// What the store was still busy with when the poll's time was over.
-    storing: Option<Storing>,
+    pub(super) storing: Option<Storing>,
+    /// How often waiting requests may be answered.
+    pub(super) pace: Pace,
 }
 
-type Storing = JoinHandle<Result<Vec<StoredEvent>, StoreError>>;
+pub(super) type Storing = JoinHandle<Result<Vec<StoredEvent>, StoreError>>;
 
 /// A store that is busy holds up no poll for longer than this beyond its time.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// What asking for one page led to.
-enum Step {
+pub(super) enum Step {
     /// There is more.
     More,
-    /// All is taken in, or as much as the store would take.
+    /// All is taken in.
     Done,
+    /// The store would not take it: it is asked for again.
+    NotStored,
 }
 
 impl Task {
@@ -66,11 +71,12 @@ impl Task {
             told: None,
             last_answer: Instant::now(),
             storing: None,
+            pace: Pace::default(),
         }
     }
 
-    /// Polls until `stop`. A poll under way is dropped then: what it brought so far is stored,
-    /// and the cursor knows where to go on.
+    /// Polls until `stop`, and waits for events between polls. What is under way is dropped
+    /// then: what it brought so far is stored, and the cursor knows where to go on.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let wait = until_next(&self.target.id, self.timing.interval, Time::now());
         let mut ticks = interval_at(Instant::now() + wait, self.timing.interval);
@@ -80,16 +86,24 @@ impl Task {
                 () = stop.cancelled() => return,
                 due = ticks.tick() => due,
             };
-            self.tools.metrics.poll_lateness.observe(due.elapsed().as_secs_f64());
-            tokio::select! {
+            let begun = Instant::now();
+            self.tools.metrics.poll_lateness.observe((begun - due).as_secs_f64());
+            let next = next_after(due, self.timing.interval, begun);
+            let good = tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.poll() => {}
+                good = self.poll() => good,
+            };
+            if good && self.timing.wait_for_events {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.wait_for_events(next, begun.elapsed()) => {}
+                }
             }
         }
     }
 
-    /// One poll, with all that follows from how it ends.
-    pub(super) async fn poll(&mut self) {
+    /// One poll, with all that follows from how it ends: whether the server answered well.
+    async fn poll(&mut self) -> bool {
         let start = Instant::now();
         let deadline = start + self.timing.timeout;
         let failure = self.pages(deadline).await.err();
@@ -106,9 +120,9 @@ impl Task {
             None => tracing::trace!(server = %id, ?duration, "polled"),
         }
         self.tools.fleet.polled(id, duration, failure.clone());
-        if let Some(failure) = failure {
-            self.tell_offline(&failure, deadline).await;
-        }
+        let Some(failure) = failure else { return true };
+        self.tell_offline(&failure, deadline).await;
+        false
     }
 
     async fn pages(&mut self, deadline: Instant) -> Result<(), Failure> {
@@ -129,12 +143,12 @@ impl Task {
                     }
                 }
             };
-            let page = self.fetch(&cursor, deadline).await?;
+            let page = self.fetch(&cursor, None, deadline).await?;
             let now = Time::now();
             let checked = check(page, &cursor, now)?;
-            match self.take_in(checked, cursor, now, deadline).await? {
+            match self.take_in(checked, cursor, now, or_grace(deadline)).await? {
                 Step::More => {}
-                Step::Done => return Ok(()),
+                Step::Done | Step::NotStored => return Ok(()),
             }
         }
         Ok(())
@@ -154,15 +168,14 @@ impl Task {
         Ok(known.cursor)
     }
 
-    async fn fetch(&self, cursor: &Cursor, deadline: Instant) -> Result<JournalPage, Failure> {
-        let mut path = format!("/api/journal?after={}&limit={PAGE}", cursor.after);
-        if !cursor.epoch.is_empty() {
-            path.push_str("&epoch=");
-            path.push_str(&percent_encoded(&cursor.epoch));
-        }
-        if let Some(state) = &self.state {
-            path.push_str(&format!("&known_state={}", state.revision));
-        }
+    /// Asks for the page after `cursor`; with `wait` only once there is an event, or it is over.
+    pub(super) async fn fetch(
+        &self,
+        cursor: &Cursor,
+        wait: Option<Duration>,
+        deadline: Instant,
+    ) -> Result<JournalPage, Failure> {
+        let path = ask::path(cursor, self.state.as_ref().map(|state| state.revision), wait);
         let time = deadline.saturating_duration_since(Instant::now());
         let answer = self
             .tools
@@ -171,37 +184,22 @@ impl Task {
             .await
             .map_err(|error| match error {
                 // What was left of the poll's time is not what people configured.
-                crate::client::CallError::Timeout(_) => Failure::new(
+                CallError::Timeout(_) => Failure::new(
                     Reason::Timeout,
                     format!("no answer within {:?}", self.timing.timeout),
                 ),
                 other => other.into(),
             })?;
-        match answer.status {
-            StatusCode::OK => serde_json::from_slice(&answer.body).map_err(|error| {
-                Failure::new(Reason::Malformed, format!("not a journal page: {error}"))
-            }),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::new(
-                Reason::Unauthorized,
-                format!(
-                    "the exporter does not accept the token: {}",
-                    said(&answer.body, answer.status)
-                ),
-            )),
-            status => Err(Failure::new(
-                Reason::Status,
-                format!("the exporter answered {}", said(&answer.body, status)),
-            )),
-        }
+        ask::page(&answer)
     }
 
-    /// Stores and shows what a page brought.
-    async fn take_in(
+    /// Stores and shows what a page brought; the store is waited for until `until`.
+    pub(super) async fn take_in(
         &mut self,
         checked: Checked,
         from: Cursor,
         now: Time,
-        deadline: Instant,
+        until: Instant,
     ) -> Result<Step, Failure> {
         let id = self.target.id.clone();
         let Checked { cursor, anew, mut page } = checked;
@@ -241,7 +239,7 @@ impl Task {
             online: back.then_some(true),
             keep_from: now.plus_millis(-self.keep_raw),
         };
-        match self.store(ingest, deadline).await {
+        match self.store(ingest, until).await {
             Ok(()) => {
                 self.cursor = Some(cursor);
                 self.told = Some(true);
@@ -262,20 +260,19 @@ impl Task {
                 if error == StoreError::Moved {
                     self.cursor = None;
                 }
-                Ok(Step::Done)
+                Ok(Step::NotStored)
             }
         }
     }
 
     /// Stores, or gives up waiting when the time is over: showing what is now does not depend
     /// on the disk. What is under way then is waited for by the next poll.
-    async fn store(&mut self, ingest: Ingest, deadline: Instant) -> Result<(), StoreError> {
+    async fn store(&mut self, ingest: Ingest, until: Instant) -> Result<(), StoreError> {
         if self.storing.is_some() {
             return Err(StoreError::Busy);
         }
         let store = self.tools.store.clone();
         let mut storing: Storing = tokio::spawn(async move { store.ingest(ingest).await });
-        let until = deadline.max(Instant::now() + GRACE);
         match tokio::time::timeout_at(until, &mut storing).await {
             Ok(stored) => joined(stored).map(|events| self.tell(events)),
             Err(_) => {
@@ -354,11 +351,22 @@ impl Task {
             online: Some(false),
             keep_from: now,
         };
-        match self.store(ingest, deadline).await {
+        match self.store(ingest, or_grace(deadline)).await {
             Ok(()) => self.told = Some(false),
             Err(error) => self.store_failed(&error),
         }
     }
+}
+
+/// The first beginning after `begun` among those that `due` is one of: as the ticker counts.
+fn next_after(due: Instant, interval: Duration, begun: Instant) -> Instant {
+    let late = begun.saturating_duration_since(due).as_nanos();
+    let missed = late / interval.as_nanos().max(1);
+    due + interval * u32::try_from(missed.saturating_add(1)).unwrap_or(u32::MAX)
+}
+
+fn or_grace(deadline: Instant) -> Instant {
+    deadline.max(Instant::now() + GRACE)
 }
 
 fn joined<T>(ended: Result<Result<T, StoreError>, JoinError>) -> Result<T, StoreError> {
@@ -369,27 +377,4 @@ fn count(page: &JournalPage) -> (u64, u64) {
     let events =
         page.entries.iter().filter(|entry| matches!(entry.record, Record::Event(_))).count();
     (events as u64, (page.entries.len() - events) as u64)
-}
-
-/// What an error answer says: its detail when it is one of ours, its status otherwise.
-fn said(body: &[u8], status: StatusCode) -> String {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) if !problem.detail.is_empty() => {
-            format!("{} ({})", status.as_u16(), problem.detail)
-        }
-        _ => status.to_string(),
-    }
-}
-
-/// For a query: everything but letters, digits and `-._~` is encoded.
-fn percent_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

@@ -38,6 +38,12 @@ pub struct NewCommand {
     pub refusal: Option<(String, String)>,
     /// The caller's own name for the request; unique for a token.
     pub idempotency_key: Option<String>,
+    /// Names of what it takes; never values that may be secrets.
+    pub summary: Option<String>,
+    /// SHA-256 that tells its body from others, where it has a key.
+    pub body_hash: Option<Vec<u8>>,
+    /// Until when it is asked what became of it.
+    pub follow_until: Option<Time>,
 }
 
 /// What became of putting a command on record.
@@ -81,9 +87,18 @@ pub struct StoredCommand {
     pub record: CommandRecord,
     /// From which address.
     pub requested_from: String,
+    /// Names of what it takes: `env: A, B`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
     /// What went wrong: a word that programs branch on.
     #[serde(rename = "reason", skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// SHA-256 that tells its body from others.
+    #[serde(skip)]
+    pub body_hash: Option<Vec<u8>>,
+    /// Until when it is asked what became of it.
+    #[serde(skip)]
+    pub follow_until: Option<Time>,
 }
 
 /// Which commands are asked for, newest first. `None` means any.
@@ -116,7 +131,8 @@ struct OutcomeJson {
 }
 
 const COLUMNS: &str = "SELECT seq, id, server, target, action, status, requested_by, \
-     requested_from, requested_at, finished_at, problem, error, outcome FROM commands";
+     requested_from, requested_at, finished_at, problem, error, outcome, summary, body_hash, \
+     follow_until FROM commands";
 
 impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
     fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
@@ -130,6 +146,7 @@ impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
         let outcome: Option<&str> = row.try_get("outcome")?;
         let outcome: OutcomeJson = outcome.map(json).transpose()?.unwrap_or_default();
         let finished_at: Option<i64> = row.try_get("finished_at")?;
+        let follow_until: Option<i64> = row.try_get("follow_until")?;
         Ok(Self {
             seq: row.try_get("seq")?,
             server: parsed(row.try_get("server")?)?,
@@ -151,7 +168,10 @@ impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
                 after: outcome.after,
             },
             requested_from: row.try_get("requested_from")?,
+            summary: row.try_get("summary")?,
             problem: row.try_get("problem")?,
+            body_hash: row.try_get("body_hash")?,
+            follow_until: follow_until.map(Time::from_millis),
         })
     }
 }
@@ -247,8 +267,9 @@ async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Resul
     let (problem, error) = command.refusal.clone().unzip();
     query(
         "INSERT INTO commands (id, server, target, app, action, status, requested_by, token, \
-         requested_from, requested_at, finished_at, problem, error, idempotency_key) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         requested_from, requested_at, finished_at, problem, error, idempotency_key, \
+         summary, body_hash, follow_until) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(command.id.as_str())
     .bind(command.server.as_str())
@@ -264,6 +285,9 @@ async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Resul
     .bind(problem)
     .bind(&error)
     .bind(&command.idempotency_key)
+    .bind(&command.summary)
+    .bind(&command.body_hash)
+    .bind(command.follow_until.map(Time::as_millis))
     .execute(&mut *connection)
     .await?;
     let outcome = match command.status {
@@ -277,7 +301,7 @@ async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Resul
         outcome: outcome.to_owned(),
         server: Some(command.server.to_string()),
         subject: format!("{} {}", command.action, command.target),
-        detail: error,
+        detail: error.or(command.summary),
         command: Some(command.id.to_string()),
     };
     audit::insert(connection, row).await?;

@@ -337,6 +337,9 @@ fn command(id: &str, key: Option<&str>) -> NewCommand {
         requested_at: at(0),
         refusal: None,
         idempotency_key: key.map(str::to_owned),
+        summary: None,
+        body_hash: None,
+        follow_until: None,
     }
 }
 

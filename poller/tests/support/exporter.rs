@@ -63,6 +63,11 @@ pub struct Inner {
     /// Ids that ran, in order.
     pub ran: Vec<String>,
     pub polls: usize,
+    /// Requests that waited, and those that wait now.
+    pub waits: usize,
+    pub waiting: usize,
+    /// Answers at once to those that would wait, with this status.
+    pub no_waits: Option<StatusCode>,
     pub authorization: Option<String>,
     pub accept_encoding: Option<String>,
     pub revision: u64,
@@ -193,13 +198,24 @@ async fn journal(
     headers: HeaderMap,
 ) -> Response {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-    let manner = {
+    {
         let mut inner = this.lock();
-        inner.polls += 1;
+        if query.contains_key("wait") {
+            inner.waits += 1;
+        } else {
+            inner.polls += 1;
+        }
         inner.authorization = text("authorization");
         inner.accept_encoding = text("accept-encoding");
-        inner.manner.clone()
-    };
+    }
+    if let Some(wait) = query.get("wait") {
+        let no_waits = this.lock().no_waits;
+        if let Some(status) = no_waits {
+            return status.into_response();
+        }
+        wait_for_event(&this, &query, service::quantity::duration(wait).unwrap()).await;
+    }
+    let manner = this.lock().manner.clone();
     match manner {
         Manner::Good => Json(page(&this, &query)).into_response(),
         Manner::Change(change) => {
@@ -211,6 +227,34 @@ async fn journal(
         Manner::Bomb => bomb(),
         Manner::Say(status, body) => (status, body).into_response(),
         Manner::Redirect(to) => (StatusCode::FOUND, [("location", to)]).into_response(),
+    }
+}
+
+/// Counts as waiting while it lives.
+struct Waiting(Exporter);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+    }
+}
+
+/// Until there is an event after the position, or the wait is over.
+async fn wait_for_event(this: &Exporter, query: &HashMap<String, String>, wait: Duration) {
+    this.lock().waiting += 1;
+    let _waiting = Waiting(this.clone());
+    let after: u64 = query["after"].parse().unwrap();
+    let end = tokio::time::Instant::now() + wait;
+    while tokio::time::Instant::now() < end {
+        {
+            let inner = this.lock();
+            let event =
+                |entry: &Entry| entry.seq > after && matches!(entry.record, Record::Event(_));
+            if query.get("epoch") != Some(&inner.epoch) || inner.entries.iter().any(event) {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -6,7 +6,8 @@
 //! | `queued`, `running` | 202 with the record and its `Location` |
 //! | `succeeded`; `failed` because PM2 said so | 200 with the record |
 //! | `failed`: the exporter was not reached, or failed | 502, a problem |
-//! | `refused`: no such app or slot | 404, a problem |
+//! | `refused`: no such app, slot or deployment | 404, a problem |
+//! | `refused`: something else is under way there | 409, a problem |
 //! | `refused`: the exporter's queue is full, PM2 is not there | 503, a problem |
 //! | `refused`: the exporter does not let the poller in | 502, a problem |
 //! | `refused` otherwise | 422, a problem |
@@ -29,7 +30,7 @@ use wire::{Action, CommandId, CommandStatus, InvalidId, Problem, ServerId, SlotI
 
 use super::app_name;
 use crate::app::App;
-use crate::commands::Request;
+use crate::commands::{Order, Request};
 use crate::config::Config;
 use crate::http::error::store_failed;
 use crate::http::params::Params;
@@ -83,28 +84,28 @@ async fn submit(
         caller.require(crate::access::Role::Operator)?;
     }
     let wait = params.duration("wait", Config::MAX_WAIT)?.unwrap_or(DEFAULT_WAIT);
+    // PM2's list is saved with an app's change; slots look after it themselves.
+    let save = match &target {
+        Ok(Target::Slot(_)) => false,
+        _ => params.truth("save")?.unwrap_or(false),
+    };
     params.end()?;
     let server: ServerId = server.parse().map_err(|error: InvalidId| {
         ProblemResponse::not_found("unknown_server", error.to_string())
     })?;
     let target = target?;
     let action = action_of(&action, &target)?;
-    no_body(&body)?;
+    let order = Order::read(action, &target, &body, save)?;
     let key = key(&headers)?;
-    let request = Request { server, target, action, key, caller, address };
+    let request = Request { server, target, action, order, key, caller, address };
     let command = app.commands.submit(request, wait).await?;
     Ok(answer(&command))
 }
 
-/// What can be done to an app, and to a slot: its process is never taken off PM2's list.
-const ON_APPS: [Action; 6] =
-    [Action::Start, Action::Stop, Action::Restart, Action::Reload, Action::Delete, Action::Reset];
-const ON_SLOTS: [Action; 2] = [Action::Stop, Action::Restart];
-
 fn action_of(text: &str, target: &Target) -> Result<Action, ProblemResponse> {
     let (what, allowed) = match target {
-        Target::App(_) => ("an app", &ON_APPS[..]),
-        Target::Slot(_) => ("a slot", &ON_SLOTS[..]),
+        Target::App(_) => ("an app", &Action::ALL[..]),
+        Target::Slot(_) => ("a slot", &Action::OF_SLOTS[..]),
     };
     allowed.iter().find(|action| action.as_str() == text).copied().ok_or_else(|| {
         let shown: String = text.chars().take(100).collect();
@@ -112,18 +113,6 @@ fn action_of(text: &str, target: &Target) -> Result<Action, ProblemResponse> {
         let detail = format!("{shown:?} is not an action on {what}: {}", allowed.join(", "));
         ProblemResponse::not_found("unknown_action", detail)
     })
-}
-
-/// These actions take no body; an empty object is as good as none.
-fn no_body(body: &Bytes) -> Result<(), ProblemResponse> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Empty {}
-    let text = body.trim_ascii();
-    if text.is_empty() || serde_json::from_slice::<Empty>(text).is_ok() {
-        return Ok(());
-    }
-    Err(ProblemResponse::bad_request("body: this action takes none, or {}"))
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, ProblemResponse> {
@@ -156,9 +145,11 @@ fn answer(command: &StoredCommand) -> Response {
     let status = match (record.status, command.problem.as_deref()) {
         (CommandStatus::Queued | CommandStatus::Running, _) => StatusCode::ACCEPTED,
         (CommandStatus::Unknown, _) => StatusCode::GATEWAY_TIMEOUT,
-        (CommandStatus::Refused, Some("unknown_app" | "unknown_slot" | "unknown_action")) => {
-            StatusCode::NOT_FOUND
-        }
+        (
+            CommandStatus::Refused,
+            Some("unknown_app" | "unknown_slot" | "unknown_deployment" | "unknown_action"),
+        ) => StatusCode::NOT_FOUND,
+        (CommandStatus::Refused, Some("conflict")) => StatusCode::CONFLICT,
         (CommandStatus::Refused, Some("busy" | "pm2_unavailable")) => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -1,0 +1,388 @@
+//! What an action takes beside its target. Values may be secrets: they go to the exporter and
+//! nowhere else. What is kept of them is a line of names, and a hash that tells a repeated
+//! request from another one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use service::problem::ProblemResponse;
+use sha2::{Digest, Sha256};
+use wire::{Action, CommandId, CommandRequest, DeployRequest, SlotRequest, Target};
+
+/// Longest line kept of what a command takes, in characters.
+const MAX_SUMMARY: usize = 500;
+/// The longest that an exporter may let a deployment's fetching, installing and building take.
+const MOST: Duration = Duration::from_secs(2 * 3600);
+/// How long a deployment may stand in line, be tried and be put in place beside that.
+const BESIDE: Duration = Duration::from_secs(600);
+/// Values shorter than this are too common to be looked for.
+const SECRET: usize = 4;
+
+/// What an action takes.
+#[derive(Clone, Default, PartialEq)]
+pub struct Order {
+    arguments: BTreeMap<String, String>,
+    save: bool,
+    deploy: Option<Box<DeployRequest>>,
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order")
+            .field("arguments", &self.arguments.keys())
+            .field("save", &self.save)
+            .field("deploy", &self.deploy)
+            .finish()
+    }
+}
+
+impl Order {
+    /// Reads a body: `{"env":{…}}`, `{"signal":"SIGUSR2"}`, `{"action":"x","params":…}`,
+    /// `{"instances":4}`; for slots a [`DeployRequest`] or a [`SlotRequest`]; otherwise nothing.
+    ///
+    /// # Errors
+    /// It has another form. Nothing of it is quoted.
+    pub fn read(
+        action: Action,
+        target: &Target,
+        body: &[u8],
+        save: bool,
+    ) -> Result<Self, ProblemResponse> {
+        let body = match body.trim_ascii() {
+            b"" => b"{}",
+            body => body,
+        };
+        if let Target::Slot(_) = target {
+            return Self::of_slot(action, body);
+        }
+        let one = |name: &str, value: String| BTreeMap::from([(name.to_owned(), value)]);
+        let arguments = match action {
+            Action::Env => parse::<Env>(body, "{\"env\":{\"NAME\":\"value\"}}")?.env,
+            Action::Signal => {
+                one("signal", parse::<Signal>(body, "{\"signal\":\"SIGUSR2\"}")?.signal)
+            }
+            Action::Trigger => {
+                let trigger: Trigger = parse(body, "{\"action\":\"name\",\"params\":\"…\"}")?;
+                let mut arguments = one("action", trigger.action);
+                let params = match trigger.params {
+                    Value::Null => None,
+                    Value::String(text) => Some(text),
+                    other => Some(other.to_string()),
+                };
+                arguments.extend(params.map(|params| ("params".to_owned(), params)));
+                arguments
+            }
+            Action::Scale => {
+                let scale: Scale = parse(body, "{\"instances\":4}")?;
+                one("instances", scale.instances.to_string())
+            }
+            _ => {
+                parse::<Nothing>(body, "none, or {}")?;
+                BTreeMap::new()
+            }
+        };
+        Ok(Self { arguments, save, deploy: None })
+    }
+
+    fn of_slot(action: Action, body: &[u8]) -> Result<Self, ProblemResponse> {
+        if action == Action::Deploy {
+            let deploy = parse::<DeployRequest>(body, "{\"repository\":\"https://…\"}")?;
+            return Ok(Self { deploy: Some(Box::new(deploy)), ..Self::default() });
+        }
+        let request: SlotRequest = match action {
+            Action::Rollback => parse(body, "{\"deployment\":\"…\",\"reclaim\":true}, or none")?,
+            _ => parse(body, "{\"reclaim\":true}, or none")?,
+        };
+        let mut arguments = BTreeMap::new();
+        if request.reclaim {
+            arguments.insert("reclaim".to_owned(), "true".to_owned());
+        }
+        if let Some(deployment) = request.deployment {
+            if action != Action::Rollback {
+                let detail = format!("body: deployment: {action} takes none, only rollback does");
+                return Err(ProblemResponse::bad_request(detail));
+            }
+            arguments.insert("deployment".to_owned(), deployment.to_string());
+        }
+        Ok(Self { arguments, ..Self::default() })
+    }
+
+    /// What the exporter is sent.
+    pub(super) fn body(&self, target: &Target, action: Action) -> anyhow::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&CommandRequest {
+            target: target.clone(),
+            action,
+            arguments: self.arguments.clone(),
+            save: self.save,
+            deploy: self.deploy.clone(),
+        })?)
+    }
+
+    /// A line of what may be kept: names, and values that are never secret.
+    pub(super) fn summary(&self, action: Action) -> Option<String> {
+        let names = |all: &BTreeMap<String, String>| {
+            all.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+        };
+        let value = |name: &str| self.arguments.get(name).map(|value| format!("{name}: {value}"));
+        let mut parts = match action {
+            Action::Env => vec![format!("env: {}", names(&self.arguments))],
+            Action::Signal => Vec::from_iter(value("signal")),
+            Action::Trigger => Vec::from_iter(value("action")),
+            Action::Scale => Vec::from_iter(value("instances")),
+            _ => ["deployment", "reclaim"].into_iter().filter_map(value).collect(),
+        };
+        if let Some(deploy) = &self.deploy {
+            let field = |name: &str, value: &Option<String>| {
+                value.as_ref().map(|value| format!("{name}: {value}"))
+            };
+            let repository = without_credentials(&deploy.repository);
+            parts.extend(field("repository", &repository));
+            parts.extend(field("branch", &deploy.branch));
+            parts.extend(field("commit", &deploy.commit));
+            parts.extend(field("subdir", &deploy.subdir));
+            if !deploy.env.is_empty() {
+                parts.push(format!("env: {}", names(&deploy.env)));
+            }
+            if deploy.reclaim {
+                parts.push("reclaim: true".to_owned());
+            }
+        }
+        if self.save {
+            parts.push("save: true".to_owned());
+        }
+        let line = parts.join("; ");
+        let line = line.chars().map(|c| if c.is_control() { ' ' } else { c });
+        (!parts.is_empty()).then(|| line.take(MAX_SUMMARY).collect())
+    }
+
+    /// Tells this body from others of the same command. The id keeps equal bodies of two
+    /// commands from looking alike.
+    pub(super) fn hash(body: &[u8], id: &CommandId) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(id.as_bytes());
+        hash.update([0]);
+        hash.update(body);
+        hash.finalize().into()
+    }
+
+    /// How long it is followed, where other commands have `timeout`.
+    pub(super) fn timeout(&self, action: Action, timeout: Duration) -> Duration {
+        match (action, &self.deploy) {
+            (_, Some(deploy)) => {
+                let asked = deploy.timeout.as_deref();
+                let asked = asked.and_then(|text| service::quantity::duration(text).ok());
+                timeout.max(asked.unwrap_or(MOST).min(MOST) + BESIDE)
+            }
+            (Action::Rollback, _) => timeout.max(BESIDE),
+            _ => timeout,
+        }
+    }
+
+    /// What a server said, without values that it was sent and should not repeat.
+    pub(super) fn scrub(&self, text: &str) -> String {
+        let secret = |(name, value): (&String, &String)| {
+            let known = ["signal", "action", "instances", "deployment", "reclaim"];
+            (!known.contains(&name.as_str())).then(|| value.clone())
+        };
+        let mut secrets: Vec<String> = self.arguments.iter().filter_map(secret).collect();
+        if let Some(deploy) = &self.deploy {
+            secrets.extend(deploy.env.values().cloned());
+            if without_credentials(&deploy.repository).as_ref() != Some(&deploy.repository) {
+                secrets.push(deploy.repository.clone());
+                let password = Url::parse(&deploy.repository).ok();
+                secrets.extend(password.and_then(|url| url.password().map(str::to_owned)));
+            }
+        }
+        // The longest first: one may be a part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let long = secrets.iter().filter(|secret| secret.len() >= SECRET);
+        long.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
+    }
+}
+
+/// Where a repository is, if that can be told apart from what opens it.
+fn without_credentials(repository: &str) -> Option<String> {
+    if let Ok(mut url) = Url::parse(repository) {
+        // A path alone is not told from a credential.
+        url.set_password(None).ok()?;
+        url.set_username("").ok()?;
+        url.set_query(None);
+        url.set_fragment(None);
+        return Some(url.into());
+    }
+    // git@host:path
+    let (_, place) = repository.rsplit_once('@')?;
+    place.contains(':').then(|| place.to_owned())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Env {
+    env: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signal {
+    signal: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trigger {
+    action: String,
+    #[serde(default)]
+    params: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scale {
+    instances: u32,
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
+    serde_json::from_slice(body).map_err(|error| {
+        // serde quotes values, and a value can be a secret; fields that are missing it names
+        // from its own list.
+        let what = match error.classify() {
+            serde_json::error::Category::Data if error.to_string().starts_with("missing field") => {
+                error.to_string().split(" at line").next().unwrap_or_default().to_owned()
+            }
+            serde_json::error::Category::Data => "is not of the right shape".to_owned(),
+            _ => "is not JSON".to_owned(),
+        };
+        let (line, column) = (error.line(), error.column());
+        let detail = format!("body: {what} (line {line}, column {column}): expected {expected}");
+        ProblemResponse::bad_request(detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app() -> Target {
+        Target::App("api".parse().unwrap())
+    }
+
+    fn slot() -> Target {
+        Target::Slot("a".parse().unwrap())
+    }
+
+    fn read(action: Action, target: &Target, body: &str) -> Order {
+        Order::read(action, target, body.as_bytes(), false).unwrap()
+    }
+
+    #[test]
+    fn bodies_become_what_the_exporter_reads() {
+        for (action, target, body, sent) in [
+            (
+                Action::Env,
+                app(),
+                r#"{"env":{"B":"2","A":"1"}}"#,
+                r#","arguments":{"A":"1","B":"2"}"#,
+            ),
+            (
+                Action::Signal,
+                app(),
+                r#"{"signal":"SIGUSR2"}"#,
+                r#","arguments":{"signal":"SIGUSR2"}"#,
+            ),
+            (
+                Action::Trigger,
+                app(),
+                r#"{"action":"x","params":{"b":1,"a":2}}"#,
+                r#","arguments":{"action":"x","params":"{\"a\":2,\"b\":1}"}"#,
+            ),
+            (Action::Scale, app(), r#"{"instances":4}"#, r#","arguments":{"instances":"4"}"#),
+            (Action::Flush, app(), "", ""),
+            (Action::Restart, slot(), "{}", ""),
+            (Action::Stop, slot(), r#"{"reclaim":true}"#, r#","arguments":{"reclaim":"true"}"#),
+            (
+                Action::Rollback,
+                slot(),
+                r#"{"deployment":"d1"}"#,
+                r#","arguments":{"deployment":"d1"}"#,
+            ),
+            (
+                Action::Deploy,
+                slot(),
+                r#"{"repository":"https://h/r.git","env":{"K":"v"}}"#,
+                r#","deploy":{"repository":"https://h/r.git","env":{"K":"v"}}"#,
+            ),
+        ] {
+            let order = read(action, &target, body);
+            let text = String::from_utf8(order.body(&target, action).unwrap()).unwrap();
+            let head = serde_json::to_string(&target).unwrap();
+            assert_eq!(text, format!("{{\"target\":{head},\"action\":\"{action}\"{sent}}}"));
+            assert!(serde_json::from_str::<CommandRequest>(&text).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_its_values() {
+        for (action, target, body) in [
+            (Action::Env, app(), r#"{"env":{"A":{"canary":1}}}"#),
+            (Action::Env, app(), r#"{"env":"canary"}"#),
+            (Action::Env, app(), "canary"),
+            (Action::Env, app(), ""),
+            (Action::Signal, app(), r#"{"signal":"SIGHUP","canary":1}"#),
+            (Action::Scale, app(), r#"{"instances":-1}"#),
+            (Action::Restart, app(), r#"{"canary":1}"#),
+            (Action::Deploy, slot(), r#"{"env":{"A":"canary"}}"#),
+            (Action::Deploy, slot(), r#"{"repository":"r","env":{"A":["canary"]}}"#),
+            (Action::Stop, slot(), r#"{"deployment":"canary"}"#),
+        ] {
+            let error = Order::read(action, &target, body.as_bytes(), false).unwrap_err();
+            let detail = &error.problem().detail;
+            assert!(detail.starts_with("body: ") && !detail.contains("canary"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn names_are_kept_and_values_are_not() {
+        let deploy = r#"{"repository":"https://user:canary@h/r.git?t=canary","branch":"main",
+            "env":{"KEY":"canary"},"timeout":"5m"}"#;
+        for (action, target, body, kept) in [
+            (Action::Env, app(), r#"{"env":{"A":"canary","B":"canary"}}"#, Some("env: A, B")),
+            (Action::Trigger, app(), r#"{"action":"x","params":"canary"}"#, Some("action: x")),
+            (Action::Scale, app(), r#"{"instances":4}"#, Some("instances: 4")),
+            (Action::Restart, app(), "", None),
+            (
+                Action::Deploy,
+                slot(),
+                deploy,
+                Some("repository: https://h/r.git; branch: main; env: KEY"),
+            ),
+        ] {
+            let order = read(action, &target, body);
+            assert_eq!(order.summary(action).as_deref(), kept);
+            assert!(!format!("{order:?}").contains("canary"), "{order:?}");
+            assert!(!order.scrub("what of canary?").contains("canary"), "{order:?}");
+        }
+        let saved = Order::read(Action::Restart, &app(), b"", true).unwrap();
+        assert_eq!(saved.summary(Action::Restart).as_deref(), Some("save: true"));
+        assert_eq!(without_credentials("canary@h:r.git").as_deref(), Some("h:r.git"));
+        assert_eq!(without_credentials("canary"), None);
+    }
+
+    #[test]
+    fn a_deployment_is_followed_for_its_own_time() {
+        let minute = Duration::from_secs(60);
+        let order = read(Action::Deploy, &slot(), r#"{"repository":"r","timeout":"5m"}"#);
+        assert_eq!(order.timeout(Action::Deploy, minute), 5 * minute + BESIDE);
+        let order = read(Action::Deploy, &slot(), r#"{"repository":"r"}"#);
+        assert_eq!(order.timeout(Action::Deploy, minute), MOST + BESIDE);
+        assert_eq!(Order::default().timeout(Action::Restart, minute), minute);
+    }
+}

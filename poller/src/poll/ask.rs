@@ -1,0 +1,73 @@
+//! The question that a poll asks, and what its answer means.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use wire::{JournalPage, Problem};
+
+use super::check::PAGE;
+use super::failure::{Failure, Reason};
+use crate::client::Answer;
+use crate::store::Cursor;
+
+/// The page after `cursor`, without the state when its revision is the known one.
+pub(super) fn path(cursor: &Cursor, known_state: Option<u64>, wait: Option<Duration>) -> String {
+    let mut path = format!("/api/journal?after={}&limit={PAGE}", cursor.after);
+    if !cursor.epoch.is_empty() {
+        path.push_str("&epoch=");
+        path.push_str(&percent_encoded(&cursor.epoch));
+    }
+    if let Some(revision) = known_state {
+        path.push_str(&format!("&known_state={revision}"));
+    }
+    if let Some(wait) = wait {
+        path.push_str(&format!("&wait={}ms", wait.as_millis()));
+    }
+    path
+}
+
+/// The page that an answer holds.
+///
+/// # Errors
+/// It holds none.
+pub(super) fn page(answer: &Answer) -> Result<JournalPage, Failure> {
+    match answer.status {
+        StatusCode::OK => serde_json::from_slice(&answer.body).map_err(|error| {
+            Failure::new(Reason::Malformed, format!("not a journal page: {error}"))
+        }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::new(
+            Reason::Unauthorized,
+            format!(
+                "the exporter does not accept the token: {}",
+                said(&answer.body, answer.status)
+            ),
+        )),
+        status => Err(Failure::new(
+            Reason::Status,
+            format!("the exporter answered {}", said(&answer.body, status)),
+        )),
+    }
+}
+
+/// What an error answer says: its detail when it is one of ours, its status otherwise.
+fn said(body: &[u8], status: StatusCode) -> String {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) if !problem.detail.is_empty() => {
+            format!("{} ({})", status.as_u16(), problem.detail)
+        }
+        _ => status.to_string(),
+    }
+}
+
+/// For a query: everything but letters, digits and `-._~` is encoded.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
