@@ -14,6 +14,10 @@ use crate::access::Scope;
 use crate::app::App;
 use crate::check::{self, Level};
 use crate::config::{Config, SETTINGS};
+use crate::journal::Journal;
+use crate::pm2::Home;
+use crate::readings::Host;
+use crate::revision::Revision;
 use crate::{http, placeholder, slots};
 
 fn command() -> Command {
@@ -165,16 +169,21 @@ fn create_token(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Looks from the side: no part of the exporter that runs is started, and none of its files
+/// is touched.
 async fn check(config: Config, json: bool) -> Result<(), Failure> {
-    let home = config.pm2_home.clone();
-    // What the exporter that runs keeps is not for a look from the side.
-    let config = Config { state_dir: None, ..config };
-    let app = App::start(config, Shutdown::default())?;
+    let journal = Arc::new(Journal::new("check".to_owned(), 64 * 1024));
+    let path = config.pm2_home.clone();
+    let home = Home::watch(path.clone(), journal, Revision::default(), None, false, config.filter)
+        .context("PM2's directory")?;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(3);
-    while app.home.refresh().await.is_err() && tokio::time::Instant::now() < deadline {
+    while home.refresh().await.is_err() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let findings = check::findings(&home, &app.home.state(), &app.processes(), &app.host());
+    let processes = home.processes(|_| Default::default());
+    let mut findings = check::findings(&path, &home.state(), &processes, &Host::read(&path));
+    let root = config.slots.root(config.state_dir.as_deref(), std::env::var("HOME").ok());
+    findings.extend(slots::check::findings(&config.slots, root, &processes).await);
     let text = if json {
         serde_json::to_string_pretty(&serde_json::json!({ "findings": findings }))?
     } else {
