@@ -1,7 +1,7 @@
 //! The `pm2_*` metrics, once for both programs, and the writer of Prometheus' text formats.
 //!
 //! [`families`] is the one list of names, kinds, labels and help texts; dashboards and rules are
-//! checked against it. [`states`] turns what exporters told into series: a view of what is
+//! checked against it. [`write_states`] turns what exporters told into series: a view of what is
 //! known now, so that what is gone leaves no series behind.
 
 pub mod compat;

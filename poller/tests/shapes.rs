@@ -94,6 +94,10 @@ async fn answers_have_the_shape_of_the_contract() {
     ] {
         check(name, poller.get_as(&token, path).await.json());
     }
+    let body = serde_json::json!({"env": {"B": "2", "A": "1"}});
+    let path = "/api/commands/vm1/apps/api/env?save=true";
+    let with = poller.post_json(&token, path, &body, None).await;
+    check("command_env", with.json());
     let page = poller.get_as(&token, "/metrics").await.body;
     // The exporters' own are exposition's to list.
     let ours = |name: &&str| name.starts_with("pm2_server_") || name.starts_with("pm2_poller_");

@@ -91,8 +91,8 @@ impl FromStr for Action {
         all.find(|action| action.as_str() == text).ok_or_else(|| InvalidId {
             what: "action",
             value: text.chars().take(100).collect(),
-            allowed: "start, stop, restart, reload, delete or reset; \
-                      of a slot also deploy and rollback",
+            allowed: "start, stop, restart, reload, delete, reset, env, signal, trigger, scale \
+                      or flush; of a slot deploy, stop, restart or rollback",
         })
     }
 }

@@ -98,7 +98,11 @@ struct Scale {
     instances: u32,
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
+/// Reads JSON; an error says where it is wrong and what is expected, and quotes nothing.
+pub(super) fn parse<T: DeserializeOwned>(
+    body: &[u8],
+    expected: &str,
+) -> Result<T, ProblemResponse> {
     serde_json::from_slice(body).map_err(|error| {
         // serde's message can quote a value, and a value can be a secret.
         let at = format!("line {}, column {}", error.line(), error.column());

@@ -9,7 +9,7 @@ use service::problem::ProblemResponse;
 use wire::{Action, AppName, CommandId, CommandRecord, CommandRequest, InvalidId, Target};
 
 use super::Reads;
-use super::body::Body;
+use super::body::{Body, parse};
 use super::error::not_taken;
 use super::query::Parameters;
 use crate::app::App;
@@ -25,8 +25,8 @@ pub(super) async fn put(
     parameters.end("wait")?;
     let id: CommandId =
         id.parse().map_err(|error: InvalidId| ProblemResponse::bad_request(error.to_string()))?;
-    let request: CommandRequest = serde_json::from_slice(&body)
-        .map_err(|error| ProblemResponse::bad_request(format!("body: {error}")))?;
+    let request: CommandRequest =
+        parse(&body, "{\"target\":{\"app\":\"name\"},\"action\":\"restart\"}")?;
     if let Target::Slot(slot) = request.target.clone()
         && Action::OF_SLOTS.contains(&request.action)
     {

@@ -2,6 +2,7 @@
 //! record a command runs on, whether or not who asked still waits.
 
 mod order;
+mod record;
 mod run;
 
 use std::collections::HashMap;
@@ -13,15 +14,16 @@ use axum::http::StatusCode;
 use service::problem::ProblemResponse;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use wire::{Action, CommandId, CommandRecord, CommandStatus, ServerId, Target, Time};
+use wire::{Action, CommandId, CommandStatus, ServerId, Target, Time};
 
 pub use order::Order;
+use record::{new_id, record, running};
 
 use crate::access::{Caller, Role};
 use crate::client::Client;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
-use crate::store::{Inserted, NewCommand, Outcome, Store, StoredCommand};
+use crate::store::{Inserted, Outcome, Store, StoredCommand};
 
 /// Commands under way at a time, of all servers and of one.
 const MOST: usize = 256;
@@ -29,6 +31,9 @@ const MOST_OF_SERVER: usize = 16;
 /// How often, and how far apart, an outcome is tried to be stored.
 const CLOSE_TRIES: u32 = 60;
 const CLOSE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest error that is kept, in characters.
+const MAX_ERROR: usize = 1000;
 
 /// What somebody wants done.
 #[derive(Clone, Debug)]
@@ -253,7 +258,10 @@ impl Commands {
             let Sending { target, order, body, timeout } = sending;
             let id = &command.record.id;
             let mut outcome = run::run(&this.client, &target, id, body, timeout).await;
-            outcome.error = outcome.error.map(|error| order.scrub(&error));
+            let errors = outcome.outcomes.iter_mut().map(|of| &mut of.error);
+            for error in errors.chain([&mut outcome.error]).flatten() {
+                *error = order.scrub(command.record.action, error);
+            }
             this.close(command, outcome).await;
         });
         waiting
@@ -261,7 +269,8 @@ impl Commands {
 
     /// Tells who waits, and closes the record. Until that is on the disk it is tried again: a
     /// full disk must not leave a command that ended looking as if it ran.
-    async fn close(&self, mut command: StoredCommand, outcome: Outcome) {
+    async fn close(&self, mut command: StoredCommand, mut outcome: Outcome) {
+        outcome.error = outcome.error.map(|error| error.chars().take(MAX_ERROR).collect());
         let id = command.record.id.clone();
         self.metrics.commands.with_label_values(&[outcome.status.as_str()]).inc();
         self.metrics.commands_running.dec();
@@ -343,67 +352,6 @@ fn unavailable(detail: &str) -> ProblemResponse {
     ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
 }
 
-fn record(
-    id: &CommandId,
-    request: &Request,
-    status: CommandStatus,
-    refusal: Option<(String, String)>,
-) -> NewCommand {
-    NewCommand {
-        id: id.clone(),
-        server: request.server.clone(),
-        target: request.target.clone(),
-        action: request.action,
-        status,
-        requested_by: request.caller.name().to_owned(),
-        token: request.caller.token(),
-        requested_from: request.address.to_string(),
-        requested_at: Time::now(),
-        refusal,
-        idempotency_key: request.key.clone(),
-        summary: request.order.summary(request.action),
-        body_hash: None,
-        follow_until: None,
-    }
-}
-
-fn running(new: NewCommand) -> StoredCommand {
-    StoredCommand {
-        seq: 0,
-        server: new.server,
-        record: CommandRecord {
-            id: new.id,
-            target: new.target,
-            action: new.action,
-            status: new.status,
-            requested_by: new.requested_by,
-            requested_at: new.requested_at,
-            finished_at: None,
-            error: None,
-            reply: None,
-            outcomes: Vec::new(),
-            before: Vec::new(),
-            after: Vec::new(),
-        },
-        requested_from: new.requested_from,
-        summary: new.summary,
-        problem: None,
-        body_hash: new.body_hash,
-        follow_until: new.follow_until,
-    }
-}
-
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn new_id() -> anyhow::Result<CommandId> {
-    let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes)?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-    Ok(parts.join("-").parse()?)
 }

@@ -155,9 +155,8 @@ impl Order {
         if self.save {
             parts.push("save: true".to_owned());
         }
-        let line = parts.join("; ");
-        let line = line.chars().map(|c| if c.is_control() { ' ' } else { c });
-        (!parts.is_empty()).then(|| line.take(MAX_SUMMARY).collect())
+        let line = one_line(&parts.join("; "));
+        (!parts.is_empty()).then(|| line.chars().take(MAX_SUMMARY).collect())
     }
 
     /// Tells this body from others of the same command. The id keeps equal bodies of two
@@ -184,25 +183,41 @@ impl Order {
     }
 
     /// What a server said, without values that it was sent and should not repeat.
-    pub(super) fn scrub(&self, text: &str) -> String {
-        let secret = |(name, value): (&String, &String)| {
-            let known = ["signal", "action", "instances", "deployment", "reclaim"];
-            (!known.contains(&name.as_str())).then(|| value.clone())
+    pub(super) fn scrub(&self, action: Action, text: &str) -> String {
+        let mut secrets: Vec<&str> = match action {
+            Action::Env => self.arguments.values().map(String::as_str).collect(),
+            Action::Trigger => {
+                self.arguments.get("params").map(String::as_str).into_iter().collect()
+            }
+            _ => Vec::new(),
         };
-        let mut secrets: Vec<String> = self.arguments.iter().filter_map(secret).collect();
+        let mut password = None;
         if let Some(deploy) = &self.deploy {
-            secrets.extend(deploy.env.values().cloned());
+            secrets.extend(deploy.env.values().map(String::as_str));
             if without_credentials(&deploy.repository).as_ref() != Some(&deploy.repository) {
-                secrets.push(deploy.repository.clone());
-                let password = Url::parse(&deploy.repository).ok();
-                secrets.extend(password.and_then(|url| url.password().map(str::to_owned)));
+                secrets.push(&deploy.repository);
+                let url = Url::parse(&deploy.repository).ok();
+                password = url.and_then(|url| url.password().map(str::to_owned));
             }
         }
+        secrets.extend(password.as_deref());
+        // As they are, as one line, and as JSON has them.
+        let mut forms = Vec::new();
+        for secret in secrets.into_iter().filter(|secret| secret.len() >= SECRET) {
+            forms.push(secret.to_owned());
+            forms.push(one_line(secret));
+            let json = Value::from(secret).to_string();
+            forms.push(json.trim_matches('"').to_owned());
+        }
         // The longest first: one may be a part of another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        let long = secrets.iter().filter(|secret| secret.len() >= SECRET);
-        long.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), "…"))
     }
+}
+
+/// Without line breaks and other control characters.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Where a repository is, if that can be told apart from what opens it.
@@ -268,121 +283,4 @@ fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemR
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn app() -> Target {
-        Target::App("api".parse().unwrap())
-    }
-
-    fn slot() -> Target {
-        Target::Slot("a".parse().unwrap())
-    }
-
-    fn read(action: Action, target: &Target, body: &str) -> Order {
-        Order::read(action, target, body.as_bytes(), false).unwrap()
-    }
-
-    #[test]
-    fn bodies_become_what_the_exporter_reads() {
-        for (action, target, body, sent) in [
-            (
-                Action::Env,
-                app(),
-                r#"{"env":{"B":"2","A":"1"}}"#,
-                r#","arguments":{"A":"1","B":"2"}"#,
-            ),
-            (
-                Action::Signal,
-                app(),
-                r#"{"signal":"SIGUSR2"}"#,
-                r#","arguments":{"signal":"SIGUSR2"}"#,
-            ),
-            (
-                Action::Trigger,
-                app(),
-                r#"{"action":"x","params":{"b":1,"a":2}}"#,
-                r#","arguments":{"action":"x","params":"{\"a\":2,\"b\":1}"}"#,
-            ),
-            (Action::Scale, app(), r#"{"instances":4}"#, r#","arguments":{"instances":"4"}"#),
-            (Action::Flush, app(), "", ""),
-            (Action::Restart, slot(), "{}", ""),
-            (Action::Stop, slot(), r#"{"reclaim":true}"#, r#","arguments":{"reclaim":"true"}"#),
-            (
-                Action::Rollback,
-                slot(),
-                r#"{"deployment":"d1"}"#,
-                r#","arguments":{"deployment":"d1"}"#,
-            ),
-            (
-                Action::Deploy,
-                slot(),
-                r#"{"repository":"https://h/r.git","env":{"K":"v"}}"#,
-                r#","deploy":{"repository":"https://h/r.git","env":{"K":"v"}}"#,
-            ),
-        ] {
-            let order = read(action, &target, body);
-            let text = String::from_utf8(order.body(&target, action).unwrap()).unwrap();
-            let head = serde_json::to_string(&target).unwrap();
-            assert_eq!(text, format!("{{\"target\":{head},\"action\":\"{action}\"{sent}}}"));
-            assert!(serde_json::from_str::<CommandRequest>(&text).is_ok());
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_told_without_its_values() {
-        for (action, target, body) in [
-            (Action::Env, app(), r#"{"env":{"A":{"canary":1}}}"#),
-            (Action::Env, app(), r#"{"env":"canary"}"#),
-            (Action::Env, app(), "canary"),
-            (Action::Env, app(), ""),
-            (Action::Signal, app(), r#"{"signal":"SIGHUP","canary":1}"#),
-            (Action::Scale, app(), r#"{"instances":-1}"#),
-            (Action::Restart, app(), r#"{"canary":1}"#),
-            (Action::Deploy, slot(), r#"{"env":{"A":"canary"}}"#),
-            (Action::Deploy, slot(), r#"{"repository":"r","env":{"A":["canary"]}}"#),
-            (Action::Stop, slot(), r#"{"deployment":"canary"}"#),
-        ] {
-            let error = Order::read(action, &target, body.as_bytes(), false).unwrap_err();
-            let detail = &error.problem().detail;
-            assert!(detail.starts_with("body: ") && !detail.contains("canary"), "{detail}");
-        }
-    }
-
-    #[test]
-    fn names_are_kept_and_values_are_not() {
-        let deploy = r#"{"repository":"https://user:canary@h/r.git?t=canary","branch":"main",
-            "env":{"KEY":"canary"},"timeout":"5m"}"#;
-        for (action, target, body, kept) in [
-            (Action::Env, app(), r#"{"env":{"A":"canary","B":"canary"}}"#, Some("env: A, B")),
-            (Action::Trigger, app(), r#"{"action":"x","params":"canary"}"#, Some("action: x")),
-            (Action::Scale, app(), r#"{"instances":4}"#, Some("instances: 4")),
-            (Action::Restart, app(), "", None),
-            (
-                Action::Deploy,
-                slot(),
-                deploy,
-                Some("repository: https://h/r.git; branch: main; env: KEY"),
-            ),
-        ] {
-            let order = read(action, &target, body);
-            assert_eq!(order.summary(action).as_deref(), kept);
-            assert!(!format!("{order:?}").contains("canary"), "{order:?}");
-            assert!(!order.scrub("what of canary?").contains("canary"), "{order:?}");
-        }
-        let saved = Order::read(Action::Restart, &app(), b"", true).unwrap();
-        assert_eq!(saved.summary(Action::Restart).as_deref(), Some("save: true"));
-        assert_eq!(without_credentials("canary@h:r.git").as_deref(), Some("h:r.git"));
-        assert_eq!(without_credentials("canary"), None);
-    }
-
-    #[test]
-    fn a_deployment_is_followed_for_its_own_time() {
-        let minute = Duration::from_secs(60);
-        let order = read(Action::Deploy, &slot(), r#"{"repository":"r","timeout":"5m"}"#);
-        assert_eq!(order.timeout(Action::Deploy, minute), 5 * minute + BESIDE);
-        let order = read(Action::Deploy, &slot(), r#"{"repository":"r"}"#);
-        assert_eq!(order.timeout(Action::Deploy, minute), MOST + BESIDE);
-        assert_eq!(Order::default().timeout(Action::Restart, minute), minute);
-    }
-}
+mod tests;

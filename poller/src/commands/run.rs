@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use wire::{CommandId, CommandRecord, CommandStatus, Problem};
 
+use super::order::one_line;
 use crate::client::{Answer, CallError, Client};
 use crate::config::Target;
 use crate::store::Outcome;
@@ -153,7 +154,7 @@ fn told(record: CommandRecord) -> Outcome {
     Outcome {
         status: record.status,
         problem: None,
-        error: record.error.as_deref().map(line),
+        error: record.error.as_deref().map(one_line),
         reply: record.reply,
         outcomes: record.outcomes,
         before: record.before,
@@ -165,7 +166,7 @@ fn not_taken(answer: &Answer) -> Outcome {
     let problem: Option<Problem> = parsed(answer);
     let said = problem.as_ref().map_or_else(
         || format!("the exporter answered {}", answer.status),
-        |problem| line(&problem.detail),
+        |problem| one_line(&problem.detail),
     );
     let kind = problem.as_ref().map(|problem| problem.kind.as_str());
     match (answer.status, kind) {
@@ -199,9 +200,4 @@ fn ended(status: CommandStatus, problem: &str, error: String) -> Outcome {
         before: Vec::new(),
         after: Vec::new(),
     }
-}
-
-/// What a server said, as one line of at most 1,000 characters.
-fn line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
 }

@@ -1,6 +1,6 @@
 //! What outlives the process: SQLite, and all SQL there is. Nobody outside knows the engine.
 //!
-//! One writer ([`writer`]) owns the only connection that writes; readers have a pool of
+//! One writer (`writer`) owns the only connection that writes; readers have a pool of
 //! connections that cannot write, and five seconds each.
 
 mod audit;

@@ -119,3 +119,57 @@ pub(super) async fn integrity(path: &Path) -> Result<Vec<String>> {
     connection.close().await?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Inserted, NewCommand, Store};
+
+    /// A database that the first version left, with a command in it.
+    #[tokio::test]
+    async fn a_database_of_the_first_version_is_brought_up_to_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let mut first = options(&path).create_if_missing(true).connect().await.unwrap();
+        sqlx::query("PRAGMA application_id = 1886204528").execute(&mut first).await.unwrap();
+        let migrator = Migrator::with_migrations(MIGRATIONS.migrations[..1].to_vec());
+        migrator.run_direct(None, &mut first, false).await.unwrap();
+        sqlx::query(
+            "INSERT INTO commands (id, server, target, app, action, status, requested_by, token, \
+             requested_from, requested_at, idempotency_key) VALUES ('a', 'vm1', \
+             '{\"app\":\"api\"}', 'api', 'restart', 'running', 'ci', 1, '127.0.0.1', 0, 'k')",
+        )
+        .execute(&mut first)
+        .await
+        .unwrap();
+        first.close().await.unwrap();
+
+        let store = Store::open(&path).await.unwrap();
+        let open = store.open_commands().await.unwrap();
+        assert_eq!((open.len(), &open[0].body_hash, &open[0].summary), (1, &None, &None));
+        let again = NewCommand {
+            id: "b".parse().unwrap(),
+            server: "vm1".parse().unwrap(),
+            target: open[0].record.target.clone(),
+            action: open[0].record.action,
+            status: wire::CommandStatus::Running,
+            requested_by: "ci".into(),
+            token: Some(1),
+            requested_from: "127.0.0.1".into(),
+            requested_at: wire::Time::now(),
+            refusal: None,
+            idempotency_key: Some("k".into()),
+            summary: Some("save: true".into()),
+            body_hash: Some(vec![7; 32]),
+            follow_until: None,
+        };
+        let inserted = store.insert_command(again.clone()).await.unwrap();
+        assert!(matches!(inserted, Inserted::Before(_)));
+        let other = NewCommand { idempotency_key: Some("l".into()), ..again };
+        assert!(matches!(store.insert_command(other).await.unwrap(), Inserted::New));
+        let stored = store.command(&"b".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(stored.body_hash, Some(vec![7; 32]));
+        assert_eq!(stored.summary.as_deref(), Some("save: true"));
+        store.close().await;
+    }
+}

@@ -48,8 +48,12 @@ pub enum Obedience {
     Mute,
     /// Breaks the connection and forgets it.
     Forget,
+    /// Takes it, and ends it after so long.
+    Later(Duration),
     /// Says no.
     Refuse(StatusCode, &'static str),
+    /// Says no, and all that it was sent.
+    Echo,
 }
 
 #[derive(Default)]
@@ -60,6 +64,8 @@ pub struct Inner {
     pub manner: Manner,
     pub obedience: Obedience,
     pub commands: HashMap<String, Value>,
+    /// What was sent, in order.
+    pub asked: Vec<Value>,
     /// Ids that ran, in order.
     pub ran: Vec<String>,
     pub polls: usize,
@@ -299,15 +305,21 @@ fn bomb() -> Response {
 async fn take(State(this): State<Exporter>, Path(id): Path<String>, body: Bytes) -> Response {
     let request: CommandRequest = serde_json::from_slice(&body).unwrap();
     let obedience = {
-        let inner = this.lock();
+        let mut inner = this.lock();
         if let Some(on_command) = &inner.on_command {
             on_command(&id);
         }
+        inner.asked.push(serde_json::from_slice(&body).unwrap());
         inner.obedience.clone()
     };
     if let Obedience::Refuse(status, kind) = obedience {
         let problem = json!({"type": kind, "status": status.as_u16(), "title": "", "detail": "no"});
         return (status, Json(problem)).into_response();
+    }
+    if matches!(obedience, Obedience::Echo) {
+        let detail = String::from_utf8_lossy(&body);
+        let problem = json!({"type": "bad_request", "status": 400, "title": "", "detail": detail});
+        return (StatusCode::BAD_REQUEST, Json(problem)).into_response();
     }
     if matches!(obedience, Obedience::Forget) {
         return broken();
@@ -331,8 +343,18 @@ async fn take(State(this): State<Exporter>, Path(id): Path<String>, body: Bytes)
         inner.ran.push(id.clone());
         inner.commands.insert(id.clone(), record.clone());
     }
-    if let Obedience::Slow(time) = obedience {
-        tokio::time::sleep(time).await;
+    match obedience {
+        Obedience::Slow(time) => tokio::time::sleep(time).await,
+        Obedience::Later(time) => {
+            let taken = Json(record.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                record["status"] = json!("succeeded");
+                this.lock().commands.insert(id, record);
+            });
+            return (StatusCode::ACCEPTED, taken).into_response();
+        }
+        _ => {}
     }
     record["status"] = json!("succeeded");
     record["finished_at"] = json!(Time::now());

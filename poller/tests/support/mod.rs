@@ -157,6 +157,26 @@ impl Poller {
         Answer::from(request.send().await.unwrap()).await
     }
 
+    /// JSON with a token, and with a key where one is given.
+    pub async fn post_json(
+        &self,
+        token: &str,
+        path: &str,
+        body: &Value,
+        key: Option<&str>,
+    ) -> Answer {
+        let mut request = self
+            .client
+            .post(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        Answer::from(request.send().await.unwrap()).await
+    }
+
     /// An answer that goes on and on.
     pub async fn stream(&self, path: &str) -> reqwest::Response {
         self.client.get(format!("{}{path}", self.base)).send().await.unwrap()

@@ -1,0 +1,69 @@
+//! A request as the record that is kept of it.
+
+use wire::{CommandId, CommandRecord, CommandStatus, Time};
+
+use super::Request;
+use crate::store::{NewCommand, StoredCommand};
+
+/// As it is put on record.
+pub(super) fn record(
+    id: &CommandId,
+    request: &Request,
+    status: CommandStatus,
+    refusal: Option<(String, String)>,
+) -> NewCommand {
+    NewCommand {
+        id: id.clone(),
+        server: request.server.clone(),
+        target: request.target.clone(),
+        action: request.action,
+        status,
+        requested_by: request.caller.name().to_owned(),
+        token: request.caller.token(),
+        requested_from: request.address.to_string(),
+        requested_at: Time::now(),
+        refusal,
+        idempotency_key: request.key.clone(),
+        summary: request.order.summary(request.action),
+        body_hash: None,
+        follow_until: None,
+    }
+}
+
+/// As it is shown while it runs.
+pub(super) fn running(new: NewCommand) -> StoredCommand {
+    StoredCommand {
+        seq: 0,
+        server: new.server,
+        record: CommandRecord {
+            id: new.id,
+            target: new.target,
+            action: new.action,
+            status: new.status,
+            requested_by: new.requested_by,
+            requested_at: new.requested_at,
+            finished_at: None,
+            error: None,
+            reply: None,
+            outcomes: Vec::new(),
+            before: Vec::new(),
+            after: Vec::new(),
+        },
+        requested_from: new.requested_from,
+        summary: new.summary,
+        problem: None,
+        body_hash: new.body_hash,
+        follow_until: new.follow_until,
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+pub(super) fn new_id() -> anyhow::Result<CommandId> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes)?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    Ok(parts.join("-").parse()?)
+}
