@@ -1,6 +1,7 @@
 //! What both programs do alike as services, so that they behave alike: layered configuration
 //! with every mistake told at once, tokens, problems, listening, logging, stopping.
 
+pub mod body;
 pub mod config;
 pub mod log;
 pub mod problem;

@@ -9,10 +9,11 @@ use service::problem::ProblemResponse;
 use wire::{Action, AppName, CommandId, CommandRecord, CommandRequest, InvalidId, Target};
 
 use super::Reads;
-use super::body::{Body, parse};
+use super::body::Body;
 use super::error::not_taken;
 use super::query::Parameters;
 use crate::app::App;
+use service::body::parse;
 
 pub(super) async fn put(
     caller: super::slots::Caller,

@@ -65,7 +65,7 @@ pub(super) async fn act(
         return super::slots::old(caller, &app, &name, action).await;
     }
     let by = caller.control()?;
-    let arguments = super::body::arguments(action, &body)?;
+    let arguments = service::body::arguments(action, &body)?;
     let name = app_name(&name)?;
     let mut id = [0u8; 16];
     getrandom::fill(&mut id).map_err(|error| {

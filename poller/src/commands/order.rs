@@ -7,9 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::Url;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
+use service::body::parse;
 use service::problem::ProblemResponse;
 use sha2::{Digest, Sha256};
 use wire::{Action, CommandId, CommandRequest, DeployRequest, SlotRequest, Target};
@@ -60,32 +59,7 @@ impl Order {
         if let Target::Slot(_) = target {
             return Self::of_slot(action, body);
         }
-        let one = |name: &str, value: String| BTreeMap::from([(name.to_owned(), value)]);
-        let arguments = match action {
-            Action::Env => parse::<Env>(body, "{\"env\":{\"NAME\":\"value\"}}")?.env,
-            Action::Signal => {
-                one("signal", parse::<Signal>(body, "{\"signal\":\"SIGUSR2\"}")?.signal)
-            }
-            Action::Trigger => {
-                let trigger: Trigger = parse(body, "{\"action\":\"name\",\"params\":\"…\"}")?;
-                let mut arguments = one("action", trigger.action);
-                let params = match trigger.params {
-                    Value::Null => None,
-                    Value::String(text) => Some(text),
-                    other => Some(other.to_string()),
-                };
-                arguments.extend(params.map(|params| ("params".to_owned(), params)));
-                arguments
-            }
-            Action::Scale => {
-                let scale: Scale = parse(body, "{\"instances\":4}")?;
-                one("instances", scale.instances.to_string())
-            }
-            _ => {
-                parse::<Nothing>(body, "none, or {}")?;
-                BTreeMap::new()
-            }
-        };
+        let arguments = service::body::arguments(action, body)?;
         Ok(Self { arguments, save, deploy: None })
     }
 
@@ -233,53 +207,6 @@ fn without_credentials(repository: &str) -> Option<String> {
     // git@host:path
     let (_, place) = repository.rsplit_once('@')?;
     place.contains(':').then(|| place.to_owned())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Env {
-    env: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Signal {
-    signal: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Trigger {
-    action: String,
-    #[serde(default)]
-    params: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Scale {
-    instances: u32,
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
-    serde_json::from_slice(body).map_err(|error| {
-        // serde quotes values, and a value can be a secret; fields that are missing it names
-        // from its own list.
-        let what = match error.classify() {
-            serde_json::error::Category::Data if error.to_string().starts_with("missing field") => {
-                error.to_string().split(" at line").next().unwrap_or_default().to_owned()
-            }
-            serde_json::error::Category::Data => "is not of the right shape".to_owned(),
-            _ => "is not JSON".to_owned(),
-        };
-        let (line, column) = (error.line(), error.column());
-        let detail = format!("body: {what} (line {line}, column {column}): expected {expected}");
-        ProblemResponse::bad_request(detail)
-    })
 }
 
 #[cfg(test)]

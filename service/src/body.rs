@@ -1,0 +1,130 @@
+//! Bodies of requests: JSON whose errors quote nothing, since a value can be a secret, and what
+//! each action on an app takes, the same at both programs.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use wire::Action;
+
+use crate::problem::ProblemResponse;
+
+/// What the action takes, as the arguments of a [`wire::CommandRequest`]:
+/// `{"env":{"A":"1"}}`, `{"signal":"SIGUSR2"}`, `{"action":"clean","params":…}`,
+/// `{"instances":4}`, and nothing for the others.
+///
+/// # Errors
+/// 400 that names what is wrong and what is expected.
+pub fn arguments(action: Action, body: &[u8]) -> Result<BTreeMap<String, String>, ProblemResponse> {
+    let one = |name: &str, value: String| BTreeMap::from([(name.to_owned(), value)]);
+    match action {
+        Action::Env => Ok(parse::<Env>(body, "{\"env\":{\"NAME\":\"value\"}}")?.env),
+        Action::Signal => {
+            Ok(one("signal", parse::<Signal>(body, "{\"signal\":\"SIGUSR2\"}")?.signal))
+        }
+        Action::Trigger => {
+            let trigger: Trigger = parse(body, "{\"action\":\"name\",\"params\":\"…\"}")?;
+            let mut arguments = one("action", trigger.action);
+            match trigger.params {
+                Value::Null => {}
+                Value::String(text) => _ = arguments.insert("params".to_owned(), text),
+                other => _ = arguments.insert("params".to_owned(), other.to_string()),
+            }
+            Ok(arguments)
+        }
+        Action::Scale => {
+            let scale: Scale = parse(body, "{\"instances\":4}")?;
+            Ok(one("instances", scale.instances.to_string()))
+        }
+        _ => {
+            let text = body.trim_ascii();
+            if !text.is_empty() {
+                parse::<Nothing>(text, "no body, or {}")?;
+            }
+            Ok(BTreeMap::new())
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Env {
+    env: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signal {
+    signal: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trigger {
+    action: String,
+    #[serde(default)]
+    params: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scale {
+    instances: u32,
+}
+
+/// Reads JSON.
+///
+/// # Errors
+/// 400 that says where it is wrong and what is `expected`.
+pub fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
+    serde_json::from_slice(body).map_err(|error| {
+        // serde quotes values, and a value can be a secret; fields that are missing it names
+        // from its own list.
+        let what = match error.classify() {
+            serde_json::error::Category::Data if error.to_string().starts_with("missing field") => {
+                error.to_string().split(" at line").next().unwrap_or_default().to_owned()
+            }
+            serde_json::error::Category::Data => "is not of the right shape".to_owned(),
+            _ => "is not JSON".to_owned(),
+        };
+        let (line, column) = (error.line(), error.column());
+        let detail = format!("body: {what} (line {line}, column {column}): expected {expected}");
+        ProblemResponse::bad_request(detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_action_has_its_body() {
+        let env = arguments(Action::Env, br#"{"env":{"A":"1"}}"#).unwrap();
+        assert_eq!(env["A"], "1");
+        let trigger = arguments(Action::Trigger, br#"{"action":"x","params":{"a":1}}"#).unwrap();
+        assert_eq!(trigger["params"], "{\"a\":1}");
+        assert_eq!(arguments(Action::Scale, br#"{"instances":4}"#).unwrap()["instances"], "4");
+        assert!(arguments(Action::Restart, b" ").unwrap().is_empty());
+        assert!(arguments(Action::Restart, b"{}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_body_is_told_without_its_values() {
+        for (action, body) in [
+            (Action::Env, &br#"{"env":{"A":{"canary":1}}}"#[..]),
+            (Action::Env, br#"{"env":"canary"}"#),
+            (Action::Env, b"canary"),
+            (Action::Signal, br#"{"signal":"SIGHUP","canary":1}"#),
+            (Action::Scale, br#"{"instances":-1}"#),
+            (Action::Restart, br#"{"canary":1}"#),
+        ] {
+            let detail = arguments(action, body).unwrap_err().problem().detail.clone();
+            assert!(detail.contains("expected") && !detail.contains("canary"), "{detail}");
+        }
+    }
+}
