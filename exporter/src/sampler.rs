@@ -11,12 +11,16 @@ use crate::app::App;
 /// A slot that was just started needs a moment until its port answers.
 const AFTER_EVENTS: Duration = Duration::from_millis(400);
 
+/// Looking at every thread of every process costs more than all the rest of a sample.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
 pub(crate) async fn run(app: Arc<App>) {
     let every = app.config.sample_interval;
     // The first sample comes soon, so that a poller that starts now has something to show.
     let mut ticks = interval_at(Instant::now() + every.min(Duration::from_millis(500)), every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_event = app.journal.last_event();
+    let mut swept: Option<Instant> = None;
     loop {
         tokio::select! {
             () = app.shutdown.drain.cancelled() => return,
@@ -24,7 +28,10 @@ pub(crate) async fn run(app: Arc<App>) {
                 app.home.confirm(app.config.custom_metrics_max_age).await;
                 try_ports(&app).await;
                 let processes = app.processes();
-                app.sweep(&processes);
+                if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
+                    app.sweep(&processes);
+                    swept = Some(Instant::now());
+                }
                 let processes = processes.into_iter().map(sampled).collect();
                 app.journal.sample(Time::now(), Sample { host: Some(app.host()), processes });
             }
