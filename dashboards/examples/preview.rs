@@ -49,6 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("app-gone", app_page("gone", 1).render()?),
         ("events", events_page().render()?),
         ("events-wrong", problem.render()?),
+        ("event", event_page().render()?),
+        ("audit", audit_page().render()?),
         ("commands", commands_page().render()?),
         ("login", login_page(None).render()?),
         (

@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use wire::{AppName, Instance, Process, RestartCause, Status, Time};
+use wire::{Action, AppName, Instance, Process, RestartCause, SlotId, Status, Target, Time};
 
-use crate::chart::{Chart, Drawing};
+use crate::act::Act;
 use crate::format::{count, counted};
 use crate::health::{self, TroubleLine};
-use crate::links::{query, restart_line};
+use crate::links::{self, query};
 use crate::marks::Badge;
+use crate::over_time::{Drawn, OverTime};
 use crate::page::{Frame, Place};
 use crate::readings::Readings;
 use crate::rows::{CommandLine, EventLine, ProcessLine, cause_word};
@@ -26,12 +27,18 @@ pub struct AppPage {
     pub app: AppName,
     /// Cores used by each process over the last interval, where known.
     pub process_cpu: BTreeMap<Instance, f64>,
-    /// What to draw: CPU and memory of the last hour.
-    pub charts: Vec<Chart>,
+    /// What was measured of it.
+    pub over_time: OverTime,
+    /// Its latest uncaught exceptions, newest first: about five.
+    pub exceptions: Vec<EventRow>,
     /// Its latest events, newest first: about ten.
     pub events: Vec<EventRow>,
     /// Its latest commands, newest first: about ten.
     pub commands: Vec<CommandRow>,
+    /// What the visitor may do to it.
+    pub may: Vec<Action>,
+    /// What they just did: the record it left.
+    pub done: Option<CommandRow>,
 }
 
 impl AppPage {
@@ -47,8 +54,15 @@ impl AppPage {
             .filter(|trouble| trouble.app.as_ref().is_none_or(|app| *app == self.app))
             .collect();
         let fields = [("server", server.id.as_str()), ("app", self.app.as_str())];
+        let place = links::app(&server.id, &self.app);
+        let of_kind = |kind| {
+            let [server, app] = fields;
+            query("/events", &[server, app, ("kind", kind)])
+        };
         View {
-            frame: Frame::new(&self.page, &self.app, Place::Elsewhere, true),
+            frame: Frame::new(&self.page, &self.app, Place::Elsewhere, true)
+                .of_app(&server.id, Some(&self.app))
+                .open(self.done.iter().any(|done| !done.record.status.is_final())),
             standing: Standing::new(server, now),
             troubles: TroubleLine::some(&troubles, usize::MAX),
             summary: summary(&instances),
@@ -58,7 +72,13 @@ impl AppPage {
                 &self.process_cpu,
                 as_of(server, now),
             ),
-            charts: self.charts.iter().map(Chart::draw).collect(),
+            time: self.over_time.draw(
+                place.as_deref().unwrap_or_default(),
+                place.as_ref().map(|place| format!("/api{place}")).as_deref(),
+                now,
+            ),
+            exceptions: EventLine::all(&self.exceptions, now),
+            all_exceptions: of_kind("exception"),
             ledger: ledger(&instances),
             exits: exits(&instances, now),
             readings: Readings::of(&instances),
@@ -66,7 +86,16 @@ impl AppPage {
             commands: CommandLine::all(&self.commands, now),
             all_events: query("/events", &fields),
             all_commands: query("/commands", &fields),
-            restart: restart_line(&self.page.base, &server.id, &self.app),
+            acts: Act::of_app(
+                &self.page.base,
+                &server.id,
+                &Target::App(self.app.clone()),
+                &instances,
+                &self.may,
+            ),
+            done: CommandLine::all(self.done.as_slice(), now).pop(),
+            slot: instances.iter().find_map(|process| process.slot.as_ref()),
+            logs: place.map(|place| format!("{place}/logs")),
             of_apps: false,
             it: self,
         }
@@ -83,7 +112,9 @@ struct View<'a> {
     troubles: Vec<TroubleLine<'a>>,
     summary: String,
     processes: Vec<ProcessLine<'a>>,
-    charts: Vec<Drawing>,
+    time: Drawn,
+    exceptions: Vec<EventLine<'a>>,
+    all_exceptions: String,
     ledger: Vec<(&'static str, String)>,
     exits: Vec<(u32, String)>,
     readings: Readings,
@@ -91,7 +122,12 @@ struct View<'a> {
     commands: Vec<CommandLine<'a>>,
     all_events: String,
     all_commands: String,
-    restart: Option<String>,
+    acts: Vec<Act>,
+    done: Option<CommandLine<'a>>,
+    /// The slot that it serves.
+    slot: Option<&'a SlotId>,
+    /// Address of its log.
+    logs: Option<String>,
     /// Events need not tell their app.
     of_apps: bool,
 }

@@ -7,20 +7,33 @@ use wire::Time;
 
 use crate::format;
 use axis::{span_in_words, time_ticks, value_ticks};
-use columns::{Column, mean_of, pieces};
+use columns::{Column, mean_of, pieces, usual_distance};
+use scale::{Scale, percent_of};
 
 mod axis;
 mod columns;
+mod flags;
+mod range;
+pub(crate) mod scale;
+
+pub(crate) use flags::Flag;
+pub use flags::{Note, NoteKind};
+pub use range::Range;
+pub(crate) use range::RangeLink;
 
 /// What the numbers of a chart are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Cores used: written as percent of one core.
     Cores,
+    /// A share of a whole, 0 to 1: written as percent.
+    Share,
     /// Bytes.
     Bytes,
     /// Seconds.
     Seconds,
+    /// So many a second.
+    Rate,
     /// A plain number.
     Count,
 }
@@ -54,11 +67,14 @@ pub struct Chart {
     pub title: String,
     /// What its numbers are.
     pub unit: Unit,
+    /// What is counted, or what there is in all; small beside the title. May be empty.
+    pub about: String,
     /// Left edge.
     pub from: Time,
     /// Right edge.
     pub to: Time,
-    /// Distance of two points in milliseconds; a greater one (by half and more) is a gap.
+    /// Distance of two points in milliseconds; a greater one (by half and more) is a gap, unless
+    /// most points of a series are as far apart: then it is measured less often.
     pub step_millis: i64,
     /// The lines; at most [`MAX_SERIES`] are drawn.
     pub series: Vec<Series>,
@@ -66,15 +82,6 @@ pub struct Chart {
 
 /// Most lines in one chart.
 pub const MAX_SERIES: usize = 6;
-
-// The drawing's own units: as many as CSS pixels on a narrow telephone, so that its letters
-// are never drawn smaller than they are set.
-const WIDTH: f64 = 400.0;
-const HEIGHT: f64 = 170.0;
-const LEFT: f64 = 54.0;
-const RIGHT: f64 = 392.0;
-const TOP: f64 = 8.0;
-const BOTTOM: f64 = 148.0;
 
 /// Most series that still get a band each.
 const MAX_BANDS: usize = 3;
@@ -84,19 +91,24 @@ const MAX_BANDS: usize = 3;
 pub(crate) struct Drawing {
     pub(crate) title: String,
     /// `percent of one core`
-    pub(crate) unit: &'static str,
+    pub(crate) unit: String,
     /// The whole in words, for who does not see it.
     pub(crate) label: String,
-    pub(crate) view_box: String,
+    /// In CSS pixels from the top.
     pub(crate) y_ticks: Vec<Tick>,
+    /// In percent of the width.
     pub(crate) x_ticks: Vec<Tick>,
     pub(crate) lines: Vec<Line>,
     /// Series that were not drawn.
     pub(crate) left_out: usize,
     /// There is nothing to draw.
     pub(crate) empty: bool,
-    /// `12:00 to 13:00 UTC`
-    pub(crate) span: String,
+    /// For a script that reads the drawing: the edges in milliseconds, the value at the top, and
+    /// the word for its unit.
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    pub(crate) top: f64,
+    pub(crate) word: &'static str,
 }
 
 /// A line of the grid with its text.
@@ -126,18 +138,30 @@ impl Unit {
     fn words(self) -> &'static str {
         match self {
             Self::Cores => "percent of one core",
+            Self::Share => "percent",
+            Self::Bytes | Self::Seconds | Self::Count => "",
+            Self::Rate => "per second",
+        }
+    }
+
+    /// How a script writes a value: one word for each way of [`Unit::write`].
+    fn word(self) -> &'static str {
+        match self {
+            Self::Cores | Self::Share => "percent",
             Self::Bytes => "bytes",
             Self::Seconds => "seconds",
+            Self::Rate => "rate",
             Self::Count => "",
         }
     }
 
     fn write(self, value: f64) -> String {
         match self {
-            Self::Cores => format::percent(value),
+            Self::Cores | Self::Share => format::percent(value),
             Self::Bytes => format::bytes(value.max(0.0) as u64),
             Self::Seconds if value < 1.0 => format!("{} ms", format::number(value * 1000.0)),
             Self::Seconds => format!("{} s", format::number(value)),
+            Self::Rate => format!("{} /s", format::number(value)),
             Self::Count => format::number(value),
         }
     }
@@ -151,16 +175,16 @@ impl Chart {
             .series
             .iter()
             .take(MAX_SERIES)
-            .map(|series| pieces(&series.points, self.from, self.to, step))
+            .map(|series| {
+                let step = step.max(usual_distance(&series.points, step));
+                pieces(&series.points, self.from, self.to, step)
+            })
             .collect();
         let columns = || shown.iter().flatten().flatten();
         let greatest = columns().map(|column| column.max).fold(0.0, f64::max);
         let y_ticks = value_ticks(self.unit, greatest);
-        let scale = Scale {
-            from: self.from,
-            span: self.to.millis_since(self.from).max(1) as f64,
-            top: y_ticks.last().map_or(1.0, |(value, _)| *value),
-        };
+        let top = y_ticks.last().map_or(1.0, |(value, _)| *value);
+        let scale = Scale { from: self.from, to: self.to, top };
         let lines: Vec<Line> = shown
             .iter()
             .zip(&self.series)
@@ -179,25 +203,28 @@ impl Chart {
                     .words_of(pieces.iter().flatten().map(|column| column.max).reduce(f64::max)),
             })
             .collect();
-        let span = span_in_words(self.from, self.to);
         let empty = columns().next().is_none();
+        let unit = [self.about.as_str(), self.unit.words()];
+        let unit: Vec<&str> = unit.into_iter().filter(|text| !text.is_empty()).collect();
         Drawing {
-            label: self.in_words(&lines, empty, &span),
+            label: self.in_words(&lines, empty, &span_in_words(self.from, self.to)),
             title: self.title.clone(),
-            unit: self.unit.words(),
-            view_box: format!("0 0 {WIDTH} {HEIGHT}"),
+            unit: unit.join(", "),
             y_ticks: y_ticks
                 .into_iter()
-                .map(|(value, text)| Tick { at: round(scale.y(value)), text })
+                .map(|(value, text)| Tick { at: scale.pixel(value), text })
                 .collect(),
             x_ticks: time_ticks(self.from, self.to)
                 .into_iter()
-                .map(|(time, text)| Tick { at: round(scale.x(time)), text })
+                .map(|(time, text)| Tick { at: percent_of(self.from, self.to, time), text })
                 .collect(),
             lines,
             left_out: self.series.len().saturating_sub(MAX_SERIES),
             empty,
-            span,
+            from: self.from.as_millis(),
+            to: self.to.as_millis(),
+            top,
+            word: self.unit.word(),
         }
     }
 
@@ -226,61 +253,6 @@ impl Chart {
     }
 }
 
-struct Scale {
-    from: Time,
-    span: f64,
-    top: f64,
-}
-
-impl Scale {
-    fn x(&self, time: Time) -> f64 {
-        LEFT + (RIGHT - LEFT) * time.millis_since(self.from) as f64 / self.span
-    }
-
-    fn y(&self, value: f64) -> f64 {
-        BOTTOM - (BOTTOM - TOP) * value / self.top
-    }
-
-    fn middle(&self, column: &Column) -> f64 {
-        (self.x(column.first) + self.x(column.last)) / 2.0
-    }
-
-    fn path(&self, piece: &[Column]) -> String {
-        let mut path = String::new();
-        for (index, column) in piece.iter().enumerate() {
-            let letter = if index == 0 { 'M' } else { 'L' };
-            let (x, y) = (round(self.middle(column)), round(self.y(column.mean)));
-            let _ = write!(path, "{letter}{x} {y}");
-        }
-        if piece.len() == 1 {
-            // A line of no length: its round end makes it a dot.
-            path.push_str("h0");
-        }
-        path
-    }
-
-    fn band(&self, piece: &[Column]) -> String {
-        if piece.len() < 2 || piece.iter().all(|column| column.max <= column.min) {
-            return String::new();
-        }
-        let mut path = String::new();
-        let there = piece.iter().map(|column| (column, column.max));
-        let back = piece.iter().rev().map(|column| (column, column.min));
-        for (index, (column, value)) in there.chain(back).enumerate() {
-            let letter = if index == 0 { 'M' } else { 'L' };
-            let (x, y) = (round(self.middle(column)), round(self.y(value)));
-            let _ = write!(path, "{letter}{x} {y}");
-        }
-        path.push('Z');
-        path
-    }
-}
-
-/// To a tenth: enough for the eye, and short on the wire.
-fn round(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +271,7 @@ mod tests {
         Chart {
             title: "CPU".into(),
             unit: Unit::Cores,
+            about: String::new(),
             from: at(0),
             to: at(3600),
             step_millis: 10_000,
@@ -319,6 +292,16 @@ mod tests {
     fn late_samples_are_no_gap() {
         let points = [0, 14, 22, 36].map(|seconds| point(seconds, 0.1)).to_vec();
         assert_eq!(chart(points).draw().lines[0].path.matches('M').count(), 1);
+    }
+
+    #[test]
+    fn what_is_measured_less_often_than_steps_come_is_a_line_with_its_gaps() {
+        let points = [0, 60, 120, 180, 600, 660].map(|seconds| point(seconds, 0.1)).to_vec();
+        let path = chart(points).draw().lines[0].path.clone();
+        assert_eq!(path.matches('M').count(), 2, "{path}");
+        // Once an hour is no measuring of an hour's chart.
+        let rare = [0, 1800, 3600].map(|seconds| point(seconds, 0.1)).to_vec();
+        assert_eq!(chart(rare).draw().lines[0].path.matches('M').count(), 3);
     }
 
     #[test]
@@ -348,14 +331,23 @@ mod tests {
     #[test]
     fn everything_is_drawn_inside() {
         let drawing = chart(vec![point(0, 0.0), point(10, 3.3), point(3600, 1.0)]).draw();
-        let numbers: Vec<f64> = drawing.lines[0]
-            .band
-            .split(|char: char| !char.is_ascii_digit() && char != '.')
-            .filter_map(|text| text.parse().ok())
-            .collect();
-        for pair in numbers.chunks(2) {
-            assert!((LEFT..=RIGHT).contains(&pair[0]) && (TOP..=BOTTOM).contains(&pair[1]));
+        for (x, y) in scale::walk(&drawing.lines[0].band) {
+            assert!((0..=1000).contains(&x) && (0..=1000).contains(&y), "{x} {y}");
         }
+    }
+
+    #[test]
+    fn lines_go_where_the_values_are() {
+        let drawing = chart(vec![point(0, 0.0), point(20, 0.2), point(40, 0.05)]).draw();
+        let chart = Chart { step_millis: 20_000, ..chart(vec![]) };
+        let points = vec![point(0, 0.0), point(1800, 0.1), point(3600, 0.2)];
+        let chart = Chart {
+            step_millis: 1_800_000,
+            series: vec![Series { label: String::new(), points }],
+            ..chart
+        };
+        assert_eq!(drawing.top, 0.4);
+        assert_eq!(scale::walk(&chart.draw().lines[0].path), [(0, 1000), (500, 750), (1000, 500)]);
     }
 
     #[test]

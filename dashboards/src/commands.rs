@@ -16,6 +16,8 @@ pub struct CommandFilter {
     pub app: String,
     /// Commands of this status.
     pub status: Option<CommandStatus>,
+    /// Parts of this command for many servers.
+    pub part_of: String,
 }
 
 /// `/commands`: who did what, where, when, and how it ended.
@@ -27,6 +29,8 @@ pub struct CommandsPage {
     pub filter: CommandFilter,
     /// What is wrong with the filter, in words; the commands are then left empty.
     pub problem: Option<String>,
+    /// How far the command is whose parts these are, in words.
+    pub whole: Option<String>,
     /// The commands, newest first.
     pub commands: Vec<CommandRow>,
     /// Cursor of the next older page; `None` on the last.
@@ -62,6 +66,7 @@ impl CommandFilter {
             ("server", self.server.as_str()),
             ("app", &self.app),
             ("status", status),
+            ("part_of", &self.part_of),
             ("cursor", cursor),
         ];
         query("/commands", &fields)

@@ -93,7 +93,7 @@ struct View<'a> {
 }
 
 /// What `since` offers: what stands in the address, and what people read.
-const TIMES: [(&str, &str); 4] = [
+pub(crate) const TIMES: [(&str, &str); 4] = [
     ("1h", "the last hour"),
     ("24h", "the last 24 hours"),
     ("7d", "the last 7 days"),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use wire::{AppName, CommandRecord, Event, InvalidId, ServerId, State, Time};
+use wire::{AppName, CommandRecord, Event, InvalidId, ServerId, Severity, State, Time};
 
 /// Whether a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,9 +80,27 @@ pub struct Server {
     pub state: Option<Arc<State>>,
     /// CPU of the machine as a fraction of all its cores, 0 to 1, over the last interval.
     pub host_cpu: Option<f64>,
+    /// The same over the last hour, in steps of equal length, oldest first; `None` for a step
+    /// without a reading. Empty for no trend.
+    pub trend: Vec<Option<f64>>,
     /// Exits with cause `crash` or `oom` in the last [`crate::Server::CRASH_WINDOW_MILLIS`],
     /// by app; apps without any may be left out.
     pub crashes: BTreeMap<AppName, u32>,
+    /// Alerts about it that are told now.
+    pub alerts: Vec<AlertRow>,
+}
+
+/// An alert that holds, for as long as it takes to be told.
+#[derive(Clone, Debug)]
+pub struct AlertRow {
+    /// `Pm2MemoryGrowth`
+    pub name: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The app that it is about, if it is about one.
+    pub app: Option<AppName>,
+    /// What is said of it, with values.
+    pub description: String,
 }
 
 impl Server {

@@ -5,12 +5,12 @@ use askama::Template;
 use wire::{HostReadings, ServerId, State, Status, Time};
 
 use crate::form::{Choice, choices, same};
-use crate::format::{bytes_of, count, counted, cut, percent};
+use crate::format::{age, bytes_of, count, counted, cut, percent};
 use crate::health::{self, TroubleLine, Verdict};
 use crate::marks::{Badge, Mark};
 use crate::page::{Frame, Place};
 use crate::rows::{EventLine, Moment, or_nothing};
-use crate::{Error, EventRow, Page, Server, ServerStatus};
+use crate::{AlertRow, Error, EventRow, Page, Server, ServerStatus, trend};
 
 /// What `/` was asked to show; empty means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct FleetPage {
     pub servers: Vec<Server>,
     /// How many servers the viewer may see in all, whatever the filter.
     pub registered: usize,
+    /// Alerts that are told now and that the poller tells of itself.
+    pub alerts: Vec<AlertRow>,
     /// Every group there is, for the form.
     pub groups: Vec<String>,
     /// Every tag there is, for the form.
@@ -48,8 +50,10 @@ impl FleetPage {
     /// The page as HTML.
     pub fn render(&self) -> Result<String, Error> {
         let now = self.page.now;
-        let troubles = health::troubles(&self.servers, now);
+        let troubles = health::troubles(&self.servers, &self.alerts, now);
         let verdict = health::verdict(&self.servers, &troubles);
+        // One or two more are shown rather than hidden.
+        let first = if troubles.len() <= FIRST + 2 { troubles.len() } else { FIRST };
         let title = match verdict.mark {
             Mark::Ok if self.servers.is_empty() => "Fleet",
             Mark::Ok | Mark::Off => "All right",
@@ -59,7 +63,8 @@ impl FleetPage {
         };
         View {
             frame: Frame::new(&self.page, title, Place::Fleet, true),
-            troubles: TroubleLine::some(&troubles, MAX_TROUBLES),
+            troubles: TroubleLine::some(&troubles[..first], first),
+            further: TroubleLine::some(&troubles[first..], MAX_TROUBLES - first),
             more: (troubles.len() > MAX_TROUBLES)
                 .then(|| count((troubles.len() - MAX_TROUBLES) as u64)),
             by_group: choices(
@@ -94,11 +99,12 @@ impl FleetPage {
             let group = server.group.as_str();
             groups.entry((group.is_empty(), group)).or_default().push(server);
         }
+        let fold = self.servers.len() > UNFOLDED && self.filter == FleetFilter::default();
         groups
             .into_iter()
             .map(|((_, name), mut servers)| {
                 servers.sort_by(|a, b| natural(&a.id, &b.id));
-                Group::new(name, &servers, self.page.now)
+                Group::new(name, &servers, fold, self.page.now)
             })
             .collect()
     }
@@ -106,6 +112,11 @@ impl FleetPage {
 
 /// Most troubles that the page lists: then a number and a filter serve better.
 const MAX_TROUBLES: usize = 40;
+/// Of these, how many are seen at once.
+const FIRST: usize = 10;
+/// Of more servers than this in one list, those that are well are folded away, unless a filter
+/// asked for them.
+const UNFOLDED: usize = 120;
 
 #[derive(Template)]
 #[template(path = "fleet.html")]
@@ -114,6 +125,7 @@ struct View<'a> {
     it: &'a FleetPage,
     verdict: Verdict,
     troubles: Vec<TroubleLine<'a>>,
+    further: Vec<TroubleLine<'a>>,
     more: Option<String>,
     by_group: Vec<Choice>,
     by_tag: Vec<Choice>,
@@ -130,22 +142,36 @@ struct Group<'a> {
     /// `12 servers, 11 online`
     summary: String,
     servers: Vec<Line<'a>>,
+    /// Those that are well, where there are too many to look at.
+    folded: Vec<Line<'a>>,
+    /// `240 servers that are well`
+    folded_words: String,
 }
 
 impl<'a> Group<'a> {
-    fn new(name: &'a str, servers: &[&'a Server], now: Time) -> Self {
+    fn new(name: &'a str, servers: &[&'a Server], fold: bool, now: Time) -> Self {
         let all = servers.len();
         let online =
             servers.iter().filter(|server| server.contact.status == ServerStatus::Online).count();
         let words = counted(all as u64, "server");
-        let summary = match online {
+        let mut summary = match online {
             _ if online == all => format!("{words} online"),
             _ => format!("{words}, {online} online"),
         };
+        if all > 1
+            && let Some(cpu) = cpu_of(servers)
+        {
+            summary = format!("{summary}; {cpu}");
+        }
+        let (seen, folded): (Vec<&Server>, Vec<&Server>) = servers
+            .iter()
+            .partition(|server| !fold || !health::troubles([**server], &[], now).is_empty());
         Self {
             name,
             summary,
-            servers: servers.iter().map(|server| Line::new(server, now)).collect(),
+            folded_words: format!("{} that are well", counted(folded.len() as u64, "server")),
+            servers: seen.into_iter().map(|server| Line::new(server, now)).collect(),
+            folded: folded.into_iter().map(|server| Line::new(server, now)).collect(),
         }
     }
 }
@@ -156,10 +182,14 @@ struct Line<'a> {
     tags: &'a [String],
     badge: Badge,
     reason: Option<String>,
+    /// Its age alone where it answers: there are many such rows.
+    fresh: Option<String>,
     answered: Option<Moment>,
     /// What it shows is from before.
     old: bool,
     cpu: String,
+    /// CPU over the last hour.
+    trend: String,
     memory: String,
     processes: String,
     slots: String,
@@ -170,13 +200,16 @@ impl<'a> Line<'a> {
         let state = server.state.as_deref();
         let host = state.and_then(|state| state.host.as_ref());
         let contact = &server.contact;
+        let online = contact.status == ServerStatus::Online;
         Self {
+            fresh: contact.last_success.filter(|_| online).map(|time| age(now, time)),
+            trend: trend::path(&server.trend),
             id: &server.id,
             tags: &server.tags,
             badge: Badge::contact(contact),
             reason: contact.error.as_deref().map(|error| cut(error, 120)),
             answered: contact.last_success.map(|time| Moment::new(time, now)),
-            old: contact.status != ServerStatus::Online,
+            old: !online,
             cpu: or_nothing(server.host_cpu, percent),
             memory: or_nothing(host.and_then(memory), |(used, all)| bytes_of(used, all)),
             processes: or_nothing(state, processes),
@@ -188,6 +221,18 @@ impl<'a> Line<'a> {
     }
 }
 
+/// `CPU 12 % on average, 61 % on vm34`: of the servers that answer.
+fn cpu_of(servers: &[&Server]) -> Option<String> {
+    let known = servers
+        .iter()
+        .filter(|server| server.contact.status == ServerStatus::Online)
+        .filter_map(|server| Some((server.host_cpu?, &server.id)));
+    let known: Vec<(f64, &ServerId)> = known.filter(|(cpu, _)| cpu.is_finite()).collect();
+    let (most, id) = known.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let mean = known.iter().map(|(cpu, _)| cpu).sum::<f64>() / known.len() as f64;
+    Some(format!("CPU {} on average, {} on {id}", percent(mean), percent(*most)))
+}
+
 /// Memory in use and memory in all, in bytes.
 pub(crate) fn memory(host: &HostReadings) -> Option<(u64, u64)> {
     let all = host.memory_total_bytes?;
@@ -197,10 +242,12 @@ pub(crate) fn memory(host: &HostReadings) -> Option<(u64, u64)> {
 fn processes(state: &State) -> String {
     let number = |is: Status| state.processes.iter().filter(|one| one.status == is).count();
     let text = format!("{} of {}", number(Status::Online), state.processes.len());
-    match (state.pm2.up, number(Status::Errored)) {
-        (false, _) => "PM2 down".to_owned(),
-        (true, 0) => text,
-        (true, errored) => format!("{text}, {errored} errored"),
+    let homes = state.pm2_homes();
+    match (homes.iter().filter(|pm2| !pm2.up).count(), number(Status::Errored)) {
+        (down, _) if down == homes.len() => "PM2 down".to_owned(),
+        (0, 0) => text,
+        (0, errored) => format!("{text}, {errored} errored"),
+        (down, _) => format!("{text}, {down} of {} PM2 down", homes.len()),
     }
 }
 

@@ -1,13 +1,15 @@
-//! What is not all right, worst first, and the one line that says so.
+//! What is not all right, worst first, and the one line that says so. Most of it shows in what a
+//! server said last, at once; what takes a look back comes as alerts, and so nothing is told to
+//! receivers of alerts that the page calls all right.
 
 use std::collections::BTreeMap;
 
-use wire::{AppName, Process, ServerId, Slot, Status, Time};
+use wire::{AppName, Process, ServerId, Severity, Slot, Status, Time};
 
 use crate::format::{age, count, counted, cut, span};
 use crate::marks::{Badge, Mark};
 use crate::rows::AppLink;
-use crate::{Server, ServerStatus};
+use crate::{AlertRow, Server, ServerStatus};
 
 /// Kinds of trouble, in the order in which they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,23 +20,71 @@ pub(crate) enum Kind {
     CrashLoop,
     PortTaken,
     SlotNotServing,
+    PollerFailing,
+    Critical,
+    RestartStorm,
+    MemoryGrowth,
+    SlowLoop,
+    DiskFilling,
+    DeployFailed,
+    HistoryLost,
+    CertificateExpiring,
+    TokenExpiring,
+    NotSaved,
+    Poller,
+    Warning,
     OnlineWithoutPid,
     ServerStale,
     NotAsked,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 22] = [
         Self::ServerOffline,
         Self::Pm2Down,
         Self::ProcessErrored,
         Self::CrashLoop,
         Self::PortTaken,
         Self::SlotNotServing,
+        Self::PollerFailing,
+        Self::Critical,
+        Self::RestartStorm,
+        Self::MemoryGrowth,
+        Self::SlowLoop,
+        Self::DiskFilling,
+        Self::DeployFailed,
+        Self::HistoryLost,
+        Self::CertificateExpiring,
+        Self::TokenExpiring,
+        Self::NotSaved,
+        Self::Poller,
+        Self::Warning,
         Self::OnlineWithoutPid,
         Self::ServerStale,
         Self::NotAsked,
     ];
+
+    /// What an alert is called here; `None` for those that show in what is known now, and are
+    /// told by that, sooner.
+    fn of_alert(alert: &AlertRow) -> Option<Self> {
+        Some(match alert.name.as_str() {
+            "Pm2ServerDown" | "Pm2DaemonDown" | "Pm2ProcessErrored" | "Pm2CrashLoop"
+            | "Pm2SlotNotServing" | "Pm2SlotPortTaken" => return None,
+            "Pm2PollerHistoryFailing" | "Pm2PollerNotifyFailing" => Self::PollerFailing,
+            "Pm2RestartStorm" => Self::RestartStorm,
+            "Pm2MemoryGrowth" => Self::MemoryGrowth,
+            "Pm2EventLoopSlow" => Self::SlowLoop,
+            "Pm2LogDiskFilling" => Self::DiskFilling,
+            "Pm2SlotDeployFailed" => Self::DeployFailed,
+            "Pm2JournalEntriesLost" => Self::HistoryLost,
+            "Pm2CertificateExpiring" => Self::CertificateExpiring,
+            "Pm2TokenExpiring" => Self::TokenExpiring,
+            "Pm2DumpDrift" => Self::NotSaved,
+            name if name.starts_with("Pm2Poller") => Self::Poller,
+            _ if alert.severity >= Severity::Error => Self::Critical,
+            _ => Self::Warning,
+        })
+    }
 
     pub(crate) fn badge(self) -> Badge {
         match self {
@@ -44,6 +94,19 @@ impl Kind {
             Self::CrashLoop => Badge::new(Mark::Bad, "crash loop"),
             Self::PortTaken => Badge::new(Mark::Bad, "port taken"),
             Self::SlotNotServing => Badge::new(Mark::Bad, "not serving"),
+            Self::PollerFailing => Badge::new(Mark::Bad, "poller failing"),
+            Self::Critical => Badge::new(Mark::Bad, "critical"),
+            Self::RestartStorm => Badge::new(Mark::Warn, "restart storm"),
+            Self::MemoryGrowth => Badge::new(Mark::Warn, "memory grows"),
+            Self::SlowLoop => Badge::new(Mark::Warn, "slow"),
+            Self::DiskFilling => Badge::new(Mark::Warn, "disk filling"),
+            Self::DeployFailed => Badge::new(Mark::Warn, "deploy failed"),
+            Self::HistoryLost => Badge::new(Mark::Warn, "history lost"),
+            Self::CertificateExpiring => Badge::new(Mark::Warn, "certificate"),
+            Self::TokenExpiring => Badge::new(Mark::Warn, "token"),
+            Self::NotSaved => Badge::new(Mark::Warn, "not saved"),
+            Self::Poller => Badge::new(Mark::Warn, "poller"),
+            Self::Warning => Badge::new(Mark::Warn, "warning"),
             Self::OnlineWithoutPid => Badge::new(Mark::Warn, "no process"),
             Self::ServerStale => Badge::new(Mark::Warn, "stale"),
             Self::NotAsked => Badge::new(Mark::Wait, "not asked yet"),
@@ -58,6 +121,19 @@ impl Kind {
             Self::CrashLoop => counted(number, "crash loop"),
             Self::PortTaken => format!("{} taken", counted(number, "port")),
             Self::SlotNotServing => format!("{} not serving", counted(number, "slot")),
+            Self::PollerFailing => "the poller is failing".to_owned(),
+            Self::Critical => format!("{} critical", counted(number, "alert")),
+            Self::RestartStorm => counted(number, "restart storm"),
+            Self::MemoryGrowth => format!("memory of {} grows", counted(number, "process")),
+            Self::SlowLoop => counted(number, "slow event loop"),
+            Self::DiskFilling => format!("{} filling", counted(number, "disk")),
+            Self::DeployFailed => counted(number, "failed deployment"),
+            Self::HistoryLost => format!("history lost of {}", counted(number, "server")),
+            Self::CertificateExpiring => format!("{} expiring", counted(number, "certificate")),
+            Self::TokenExpiring => format!("{} expiring", counted(number, "token")),
+            Self::NotSaved => format!("PM2's list not saved on {}", counted(number, "server")),
+            Self::Poller => "the poller wants a look".to_owned(),
+            Self::Warning => counted(number, "warning"),
             Self::OnlineWithoutPid => {
                 format!("{} called online without a pid", counted(number, "process"))
             }
@@ -71,7 +147,8 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     pub(crate) kind: Kind,
-    pub(crate) server: ServerId,
+    /// Where; nowhere when it is the poller itself.
+    pub(crate) server: Option<ServerId>,
     /// The app, where it is one.
     pub(crate) app: Option<AppName>,
     /// What about it, one line.
@@ -89,7 +166,7 @@ impl Trouble {
 /// One trouble as a row.
 pub(crate) struct TroubleLine<'a> {
     pub(crate) badge: Badge,
-    pub(crate) server: &'a ServerId,
+    pub(crate) server: Option<&'a ServerId>,
     pub(crate) app: Option<AppLink<'a>>,
     pub(crate) text: &'a str,
 }
@@ -103,8 +180,12 @@ impl<'a> TroubleLine<'a> {
     fn new(trouble: &'a Trouble) -> Self {
         Self {
             badge: trouble.badge(),
-            server: &trouble.server,
-            app: trouble.app.as_ref().map(|app| AppLink::new(&trouble.server, app)),
+            server: trouble.server.as_ref(),
+            app: trouble
+                .server
+                .as_ref()
+                .zip(trouble.app.as_ref())
+                .map(|(server, app)| AppLink::new(server, app)),
             text: &trouble.text,
         }
     }
@@ -119,12 +200,13 @@ pub(crate) struct Verdict {
     pub(crate) parts: Vec<String>,
 }
 
-/// Everything that is not all right with these servers, worst first.
+/// Everything that is not all right with these servers, and with the poller itself, worst first.
 pub(crate) fn troubles<'a>(
     servers: impl IntoIterator<Item = &'a Server>,
+    own: &[AlertRow],
     now: Time,
 ) -> Vec<Trouble> {
-    let mut found = Vec::new();
+    let mut found: Vec<Trouble> = own.iter().filter_map(|alert| told(None, alert)).collect();
     for server in servers {
         of_server(server, now, &mut found);
     }
@@ -134,16 +216,28 @@ pub(crate) fn troubles<'a>(
 
 /// What is not all right within a server; that it does not answer is told otherwise.
 pub(crate) fn within(server: &Server, now: Time) -> Vec<Trouble> {
-    let mut found = troubles([server], now);
+    let mut found = troubles([server], &[], now);
     found.retain(|trouble| {
         !matches!(trouble.kind, Kind::ServerOffline | Kind::ServerStale | Kind::NotAsked)
     });
     found
 }
 
+fn told(server: Option<&ServerId>, alert: &AlertRow) -> Option<Trouble> {
+    Some(Trouble {
+        kind: Kind::of_alert(alert)?,
+        server: server.cloned(),
+        app: alert.app.clone(),
+        text: cut(&alert.description, 300),
+        number: 1,
+    })
+}
+
 fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
+    found.extend(server.alerts.iter().filter_map(|alert| told(Some(&server.id), alert)));
     let mut tell = |kind, app: Option<&AppName>, number, text| {
-        found.push(Trouble { kind, server: server.id.clone(), app: app.cloned(), text, number });
+        let server = Some(server.id.clone());
+        found.push(Trouble { kind, server, app: app.cloned(), text, number });
     };
     let contact = &server.contact;
     let reason = contact.error.as_deref().map(|error| cut(error, 300));
@@ -170,9 +264,13 @@ fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
         }
     }
     let Some(state) = &server.state else { return };
-    if !state.pm2.up {
-        let why = state.pm2.error.as_deref().unwrap_or("the daemon does not answer");
-        tell(Kind::Pm2Down, None, 1, cut(why, 300));
+    for pm2 in state.pm2_homes().iter().filter(|pm2| !pm2.up) {
+        let why = pm2.error.as_deref().unwrap_or("the daemon does not answer");
+        let text = match state.homes.len() {
+            0 => why.to_owned(),
+            _ => format!("{}: {why}", pm2.home),
+        };
+        tell(Kind::Pm2Down, None, 1, cut(&text, 300));
     }
     let apps = by_app(&state.processes);
     for (app, processes) in &apps {
@@ -205,7 +303,8 @@ fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
             let text =
                 format!("slot {}: port {} belongs to {}", slot.slot, slot.port, cut(owner, 100));
             tell(Kind::PortTaken, Some(&slot.process), 1, text);
-        } else if !slot.serving {
+        } else if !slot.serving && slot.status != Some(Status::Stopped) {
+            // Stopped by somebody: no trouble, and not hidden.
             tell(Kind::SlotNotServing, Some(&slot.process), 1, why_not_serving(slot));
         }
     }
@@ -275,9 +374,14 @@ fn all_well(servers: &[Server]) -> Vec<String> {
         // Stopped by somebody: no trouble, and not hidden.
         _ => format!("{} of {} online", count(online), counted(all, "process")),
     });
-    let slots = states().map(|state| state.slots.len() as u64).sum();
-    if slots > 0 {
-        parts.push(format!("{} serving", counted(slots, "slot")));
+    let slots = || states().flat_map(|state| &state.slots);
+    let (all, serving) =
+        (slots().count() as u64, slots().filter(|slot| slot.serving).count() as u64);
+    if all > 0 {
+        parts.push(match serving {
+            _ if serving == all => format!("{} serving", counted(all, "slot")),
+            _ => format!("{} of {} serving", count(serving), counted(all, "slot")),
+        });
     }
     parts
 }

@@ -21,11 +21,18 @@
 //! | address | struct |
 //! | --- | --- |
 //! | `/?group=&tag=&status=&q=` | [`FleetPage`] |
-//! | `/servers/{id}` | [`ServerPage`] |
-//! | `/servers/{id}/apps/{app}` | [`AppPage`] |
+//! | `/servers/{id}?range=` | [`ServerPage`] |
+//! | `/servers/{id}/apps/{app}?range=` | [`AppPage`] |
+//! | `/servers/{id}/apps/{app}/logs?stream=&lines=&q=` | [`LogsPage`] |
+//! | `/servers/{id}/slots/{slot}` | [`SlotPage`] |
 //! | `/events?server=&app=&kind=&severity=&since=&cursor=` | [`EventsPage`] |
+//! | `/events/{id}` | [`EventPage`] |
+//! | `/audit?server=&who=&act=&outcome=&since=&cursor=` | [`AuditPage`] |
 //! | `/commands?server=&app=&status=&cursor=` | [`CommandsPage`] |
-//! | `/login` | [`LoginPage`] |
+//! | `/commands/{id}` | [`CommandPage`] |
+//! | `/servers/{id}/apps/{app}/{action}`, `/servers/{id}/slots/{slot}/{action}` | [`ActionPage`] |
+//! | `/login`, `/login/first` | [`LoginPage`], [`FirstPage`] |
+//! | `/sessions` | [`SessionsPage`] |
 //! | whatever went wrong | [`ErrorPage`] |
 //! | `/static/{name}` | [`asset`] |
 //!
@@ -35,7 +42,8 @@
 //! - A query field that is empty (`?group=&q=`) means the same as one that is absent: forms
 //!   send every field.
 //! - Two forms are sent by `POST`, as `application/x-www-form-urlencoded`, from the same
-//!   origin: `/login` (fields `token` and `next`) and `/logout` (no fields). `next` is text
+//!   origin: `/login` (fields `token`, or `name` and
+//!   `password`, and `next`) and `/logout` (no fields). `next` is text
 //!   from the address: check it with [`local_path`] before redirecting to it.
 //! - Filtering and paging is the poller's work; a page shows what it is given, in the order
 //!   given where the field says so, and puts the filter back into form and links.
@@ -46,12 +54,17 @@
 //! around it, and cut where it has no bound of its own. That is so for every text of every
 //! template, without a word in the template.
 
+mod act;
+mod action;
 mod app;
 mod assets;
+mod audit;
 pub mod chart;
+mod command;
 mod commands;
 mod error;
 mod escape;
+mod event;
 mod events;
 mod facts;
 mod fleet;
@@ -60,21 +73,32 @@ pub mod format;
 mod health;
 mod links;
 mod login;
+mod logs;
 mod marks;
+mod over_time;
 mod page;
 mod readings;
 mod rows;
 mod server;
+mod slot;
+mod trend;
 
+pub use action::{ActionPage, app_path, slot_path};
 pub use app::AppPage;
 pub use askama::Error;
 pub use assets::{ASSETS, Asset, CONTENT_SECURITY_POLICY, asset};
+pub use audit::{AuditFilter, AuditPage, AuditRow};
+pub use command::CommandPage;
 pub use commands::{CommandFilter, CommandsPage};
 pub use error::ErrorPage;
+pub use event::EventPage;
 pub use events::{EventFilter, EventsPage};
-pub use facts::{CommandRow, Contact, EventRow, Server, ServerStatus};
+pub use facts::{AlertRow, CommandRow, Contact, EventRow, Server, ServerStatus};
 pub use fleet::{FleetFilter, FleetPage};
-pub use links::local_path;
-pub use login::LoginPage;
+pub use links::{local_path, page_of};
+pub use login::{FirstPage, LoginPage, SessionRow, SessionsPage};
+pub use logs::{LogLine, LogsPage};
+pub use over_time::OverTime;
 pub use page::{Page, Viewer};
 pub use server::ServerPage;
+pub use slot::SlotPage;

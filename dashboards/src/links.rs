@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use wire::{AppName, ServerId};
+use wire::{Action, AppName, ServerId, Target};
 
 /// The path to go to after signing in: `text` when it is a path of this site, `/` otherwise
 /// (another site, `//host`, a backslash, control characters).
@@ -34,6 +34,18 @@ pub(crate) fn app(server: &ServerId, app: &AppName) -> Option<String> {
     Some(format!("/servers/{server}/apps/{name}"))
 }
 
+/// Path of the page about an app or slot of a server; of the server without either, of the fleet
+/// without a server.
+pub fn page_of(server: Option<&ServerId>, name: Option<&AppName>, slot_id: Option<&str>) -> String {
+    match (server, name, slot_id) {
+        (Some(server), Some(name), _) => app(server, name),
+        (Some(server), None, Some(id)) => Some(slot(server, id)),
+        _ => None,
+    }
+    .or_else(|| server.map(|server| format!("/servers/{server}")))
+    .unwrap_or_else(|| "/".to_owned())
+}
+
 fn segment(app: &str) -> Option<String> {
     match app {
         "." | ".." => None,
@@ -52,11 +64,44 @@ pub(crate) fn query(path: &str, fields: &[(&str, &str)]) -> String {
     out
 }
 
-/// The line that restarts an app from a shell; `None` where [`app`] is.
-pub(crate) fn restart_line(base: &str, server: &ServerId, app: &str) -> Option<String> {
-    let name = segment(app)?;
-    let address = format!("{base}/api/commands/{server}/apps/{name}/restart?wait=30s");
-    Some(format!("curl -X POST -H \"Authorization: Bearer $TOKEN\" {}", shell_quote(&address)))
+/// Address of a slot's page.
+pub(crate) fn slot(server: &ServerId, slot: &str) -> String {
+    format!("/servers/{server}/slots/{}", encode(slot))
+}
+
+/// Address of the page that asks before an action is done; `None` where [`app`] is.
+pub(crate) fn act(server: &ServerId, target: &Target, action: Action) -> Option<String> {
+    let place = match target {
+        Target::App(name) => app(server, name)?,
+        Target::Slot(name) => slot(server, name.as_str()),
+    };
+    Some(format!("{place}/{action}"))
+}
+
+/// Address of a command's record.
+pub(crate) fn command(id: &str) -> String {
+    format!("/commands/{}", encode(id))
+}
+
+/// The line that does something from a shell; `None` where [`app`] is.
+pub(crate) fn shell_line(
+    base: &str,
+    server: &ServerId,
+    target: &Target,
+    action: Action,
+    body: Option<&str>,
+) -> Option<String> {
+    let place = match target {
+        Target::App(name) => format!("apps/{}", segment(name)?),
+        Target::Slot(name) => format!("slots/{}", encode(name)),
+    };
+    let address = format!("{base}/api/commands/{server}/{place}/{action}?wait=30s");
+    let mut line = "curl -X POST -H \"Authorization: Bearer $TOKEN\" ".to_owned();
+    if let Some(body) = body {
+        let _ = write!(line, "-d {} ", shell_quote(body));
+    }
+    line.push_str(&shell_quote(&address));
+    Some(line)
 }
 
 fn shell_quote(text: &str) -> String {
@@ -84,7 +129,14 @@ mod tests {
         assert_eq!(app(&server, &name).unwrap(), "/servers/vm1/apps/a%2Fb%3Fc%23%C3%BC%27%22%3C");
         assert_eq!(app(&server, &"..".parse().unwrap()), None);
         assert_eq!(
-            restart_line("http://h'h", &server, "a b").unwrap(),
+            shell_line(
+                "http://h'h",
+                &server,
+                &Target::App("a b".parse().unwrap()),
+                Action::Restart,
+                None
+            )
+            .unwrap(),
             "curl -X POST -H \"Authorization: Bearer $TOKEN\" \
              'http://h'\\''h/api/commands/vm1/apps/a%20b/restart?wait=30s'"
         );

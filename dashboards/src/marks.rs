@@ -73,6 +73,9 @@ impl Badge {
         match (&slot.foreign_owner, slot.serving) {
             (Some(_), _) => Self::new(Mark::Bad, "port taken"),
             (None, true) => Self::new(Mark::Ok, "serving"),
+            (None, false) if slot.status == Some(Status::Stopped) => {
+                Self::new(Mark::Off, "stopped")
+            }
             (None, false) => Self::new(Mark::Bad, "not serving"),
         }
     }

@@ -1,6 +1,6 @@
-use wire::Time;
+use wire::{AppName, ServerId, Time};
 
-use crate::format;
+use crate::{format, links};
 
 /// What every page needs to know.
 #[derive(Clone, Debug)]
@@ -38,6 +38,7 @@ pub(crate) enum Place {
     Fleet,
     Events,
     Commands,
+    Audit,
     Elsewhere,
 }
 
@@ -46,23 +47,45 @@ pub(crate) struct Frame<'a> {
     pub(crate) page: &'a Page,
     pub(crate) title: String,
     pub(crate) place: Place,
-    /// Whether the page may be fetched again and again while it is looked at.
+    /// Whether the page is kept fresh while it is looked at.
     pub(crate) live: bool,
+    /// Where the events come from that make it out of date.
+    pub(crate) stream: String,
+    /// Something on it is under way: without a script it is loaded again and again.
+    pub(crate) open: bool,
 }
 
 impl<'a> Frame<'a> {
     pub(crate) fn new(page: &'a Page, title: &str, place: Place, live: bool) -> Self {
         let title = format!("{} · pm2-fleet", format::cut(title, 120));
-        Self { page, title, place, live }
+        let stream = "/api/events/stream".to_owned();
+        Self { page, title, place, live, stream, open: false }
     }
 
-    /// Every page of the navigation: where, its name, whether it is this one.
-    pub(crate) fn links(&self) -> [(&'static str, &'static str, bool); 3] {
-        [
+    /// Only events of this server, or of one of its apps, matter to it.
+    pub(crate) fn of_app(mut self, server: &ServerId, app: Option<&AppName>) -> Self {
+        let app = app.map_or("", |app| app.as_str());
+        self.stream = links::query(&self.stream, &[("server", server.as_str()), ("app", app)]);
+        self
+    }
+
+    /// Whether something on it is under way.
+    pub(crate) fn open(self, open: bool) -> Self {
+        Self { open, ..self }
+    }
+
+    /// Every page of the navigation that the viewer may see: where, its name, whether it is
+    /// this one.
+    pub(crate) fn links(&self) -> Vec<(&'static str, &'static str, bool)> {
+        let mut links = vec![
             ("/", "Fleet", self.place == Place::Fleet),
             ("/events", "Events", self.place == Place::Events),
             ("/commands", "Commands", self.place == Place::Commands),
-        ]
+        ];
+        if matches!(&self.page.viewer, Viewer::SignedIn { role, .. } if role == "admin") {
+            links.push(("/audit", "Audit", self.place == Place::Audit));
+        }
+        links
     }
 
     pub(crate) fn asset(&self, name: &str) -> String {

@@ -46,6 +46,8 @@ impl<'a> AppLink<'a> {
 /// One event.
 pub(crate) struct EventLine<'a> {
     pub(crate) id: i64,
+    /// Its own page.
+    pub(crate) href: String,
     pub(crate) when: Moment,
     pub(crate) badge: Badge,
     pub(crate) kind: String,
@@ -64,6 +66,7 @@ impl<'a> EventLine<'a> {
         let event = &row.event;
         Self {
             id: row.id,
+            href: format!("/events/{}", row.id),
             when: Moment::new(row.time, now),
             badge: Badge::severity(event.severity),
             kind: words(event.kind.as_str()),
@@ -82,12 +85,15 @@ impl<'a> EventLine<'a> {
 /// One command.
 pub(crate) struct CommandLine<'a> {
     pub(crate) id: &'a str,
+    pub(crate) href: String,
+    /// It is not over.
+    pub(crate) open: bool,
     pub(crate) when: Moment,
     pub(crate) by: String,
     pub(crate) action: &'static str,
     pub(crate) server: &'a ServerId,
     pub(crate) app: Option<AppLink<'a>>,
-    pub(crate) slot: Option<&'a str>,
+    pub(crate) slot: Option<(&'a str, String)>,
     pub(crate) badge: Badge,
     pub(crate) took: String,
     pub(crate) outcome: String,
@@ -102,11 +108,15 @@ impl<'a> CommandLine<'a> {
         let record = &row.record;
         let (app, slot) = match &record.target {
             wire::Target::App(app) => (Some(AppLink::new(&row.server, app)), None),
-            wire::Target::Slot(slot) => (None, Some(slot.as_str())),
+            wire::Target::Slot(slot) => {
+                (None, Some((slot.as_str(), links::slot(&row.server, slot))))
+            }
         };
         let took = record.finished_at.map(|end| end.millis_since(record.requested_at));
         Self {
             id: record.id.as_str(),
+            href: links::command(&record.id),
+            open: !record.status.is_final(),
             when: Moment::new(record.requested_at, now),
             by: format::cut(&record.requested_by, 100),
             action: record.action.as_str(),
@@ -160,6 +170,8 @@ pub(crate) struct ProcessLine<'a> {
     pub(crate) badge: Badge,
     pub(crate) cpu: String,
     pub(crate) memory: String,
+    /// How late Node.js gets to what it has to do; empty where it does not tell.
+    pub(crate) event_loop: String,
     pub(crate) restarts: String,
     /// `9 crash, 3 manual`; empty for none.
     pub(crate) causes: String,
@@ -207,6 +219,9 @@ impl<'a> ProcessLine<'a> {
             badge: Badge::process(process),
             cpu: or_nothing(cpu.get(&process.instance).copied(), format::percent),
             memory: or_nothing(readings.memory_bytes, format::bytes),
+            event_loop: or_nothing(readings.node.get("event_loop_latency"), |seconds| {
+                format!("{} ms", format::number(seconds * 1000.0))
+            }),
             restarts: format::count(restarts),
             causes: causes(process),
             uptime: or_nothing(started, |start| format::uptime(as_of.millis_since(start))),
@@ -226,6 +241,9 @@ fn about(process: &Process) -> String {
         parts.push(format!("Node.js {}", process.node_version));
     } else if !process.interpreter.is_empty() && process.interpreter != "none" {
         parts.push(process.interpreter.clone());
+    }
+    if let Some(home) = &process.instance.pm2_home {
+        parts.push(format!("PM2 in {home}"));
     }
     if !process.version.is_empty() {
         parts.push(format!("version {}", process.version));
@@ -256,6 +274,7 @@ pub(crate) fn cause_word(cause: RestartCause) -> &'static str {
 /// One slot.
 pub(crate) struct SlotLine<'a> {
     pub(crate) slot: &'a str,
+    pub(crate) href: String,
     pub(crate) port: u16,
     pub(crate) kind: &'static str,
     pub(crate) badge: Badge,
@@ -274,6 +293,7 @@ impl<'a> SlotLine<'a> {
         let revision: Vec<String> = slot.branch.clone().into_iter().chain(commit).collect();
         Self {
             slot: slot.slot.as_str(),
+            href: links::slot(server, &slot.slot),
             port: slot.port,
             kind: slot.kind.as_str(),
             badge: Badge::slot(slot),

@@ -6,8 +6,9 @@ use wire::{Instance, Time};
 use crate::fleet::memory;
 use crate::format::{NOTHING, bytes, bytes_of, counted, cut, number, percent, uptime};
 use crate::health::{self, TroubleLine};
-use crate::links::{query, restart_line};
+use crate::links::query;
 use crate::marks::Badge;
+use crate::over_time::{Drawn, OverTime};
 use crate::page::{Frame, Place};
 use crate::rows::{CommandLine, EventLine, Moment, ProcessLine, SlotLine};
 use crate::{CommandRow, Error, EventRow, Page, Server, ServerStatus};
@@ -21,6 +22,8 @@ pub struct ServerPage {
     pub server: Server,
     /// Cores used by each process over the last interval, where known.
     pub process_cpu: BTreeMap<Instance, f64>,
+    /// What was measured of its machine.
+    pub over_time: OverTime,
     /// Its latest events, newest first: about ten.
     pub events: Vec<EventRow>,
     /// Its latest commands, newest first: about ten.
@@ -36,11 +39,17 @@ impl ServerPage {
         let troubles = health::within(server, now);
         let state = server.state.as_deref();
         View {
-            frame: Frame::new(&self.page, server.id.as_str(), Place::Elsewhere, true),
+            frame: Frame::new(&self.page, server.id.as_str(), Place::Elsewhere, true)
+                .of_app(&server.id, None),
             badge,
             standing: Standing::new(server, now),
             troubles: TroubleLine::some(&troubles, usize::MAX),
             facts: facts(server, now),
+            time: self.over_time.draw(
+                &format!("/servers/{}", server.id),
+                Some(&format!("/api/servers/{}", server.id)),
+                now,
+            ),
             processes: state.map_or_else(Vec::new, |state| {
                 ProcessLine::all(
                     &server.id,
@@ -56,7 +65,6 @@ impl ServerPage {
             commands: CommandLine::all(&self.commands, now),
             all_events: query("/events", &[("server", &server.id)]),
             all_commands: query("/commands", &[("server", &server.id)]),
-            restart: restart_line(&self.page.base, &server.id, "APP"),
             of_apps: true,
             it: self,
         }
@@ -73,13 +81,13 @@ struct View<'a> {
     standing: Standing,
     troubles: Vec<TroubleLine<'a>>,
     facts: Vec<Fact>,
+    time: Drawn,
     processes: Vec<ProcessLine<'a>>,
     slots: Vec<SlotLine<'a>>,
     events: Vec<EventLine<'a>>,
     commands: Vec<CommandLine<'a>>,
     all_events: String,
     all_commands: String,
-    restart: Option<String>,
     /// Events tell their app.
     of_apps: bool,
 }

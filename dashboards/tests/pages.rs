@@ -25,10 +25,10 @@ fn the_fleet_says_first_what_is_wrong() {
         "errored vm1-prod / api PM2 gave up restarting 1 of 4 instances; exit code 1, 5 min ago",
         "crash loop vm1-prod / mail-worker 14 crashes in 10 min",
         "port taken vm1-prod / slot-e slot e: port 3005 belongs to nginx (pid 812)",
-        "not serving vm1-prod / slot-d slot d: nothing listens on port 3004; the process is stopped",
+        "not serving vm1-prod / slot-d slot d: nothing listens on port 3004; the process is launching",
         "stale vm3-prod timed out after 5 s waiting for the answer; last answer 42 s ago",
         "not asked yet vm9-new waiting for its first poll",
-        "eu 3 servers online",
+        "eu 3 servers online; CPU 35 % on average, 81 % on vm1-prod",
         "vm1-prod prod online 4 s ago 81 % 3.1 of 7.8 GiB 8 of 11, 1 errored 4 of 5",
         "vm2-prod prod online 4 s ago 12 % 3.1 of 7.8 GiB 6 of 6 5 of 5",
         "vm10-prod",
@@ -50,14 +50,45 @@ fn a_fleet_that_is_well_says_so_in_one_line() {
     page.does_not_say("Needs attention");
 }
 
+/// What is told to people is never called all right.
+#[test]
+fn what_alerts_tell_is_told_by_the_page_too() {
+    let mut servers = vec![server("vm1", "eu", state()), server("vm2", "eu", state())];
+    let grows = "Instance 0 of api (namespace default) on vm2 would grow by 900 MiB.";
+    servers[1].alerts = vec![
+        alert("Pm2MemoryGrowth", Severity::Warning, Some("api"), grows),
+        // The page tells these by itself, and sooner.
+        alert("Pm2ProcessErrored", Severity::Critical, Some("api"), "Instance 0 is errored."),
+    ];
+    let pager = "3 messages to the receiver pager failed.";
+    let alerts = vec![alert("Pm2PollerNotifyFailing", Severity::Critical, None, pager)];
+    let page = FleetPage { servers: servers.clone(), registered: 2, alerts, ..fleet(0) };
+    let page = read(page.render());
+    page.says(&[
+        "Not all right: the poller is failing, memory of 1 process grows",
+        "poller failing",
+        "this poller",
+        pager,
+        "memory grows",
+        grows,
+    ]);
+    page.does_not_say("Instance 0 is errored.");
+    let page = read(server_page(servers.remove(1)).render());
+    page.says(&["Needs attention", "memory grows", grows]);
+    let page = FleetPage { servers, registered: 1, ..fleet(0) };
+    read(page.render()).says(&["Everything is all right"]);
+}
+
 #[test]
 fn a_process_that_somebody_stopped_is_no_alarm_and_not_hidden() {
     let mut state = state();
     state.processes[0].status = wire::Status::Stopped;
+    (state.slots[1].status, state.slots[1].serving) = (Some(wire::Status::Stopped), false);
     let servers = vec![server("vm1", "", state)];
     let page = FleetPage { servers, registered: 1, ..fleet(0) };
-    read(page.render())
-        .says(&["Everything is all right: 1 server online, 5 of 6 processes online"]);
+    read(page.render()).says(&[
+        "Everything is all right: 1 server online, 5 of 6 processes online, 4 of 5 slots serving",
+    ]);
 }
 
 #[test]
@@ -124,13 +155,10 @@ fn a_server_shows_its_machine_processes_and_slots() {
         "7.0.4 /home/app/.pm2",
         "0.1.0 vm1, linux x86_64",
         "Processes",
-        "admin-server online 0 % 38.1 MiB 2 d 4 h 2 2 deploy 4700",
-        "api #3 errored – – – 14 12 crash, 2 deploy 2 exceptions –",
-        "mail-worker waiting restart – 118 MiB – 1,210 1,204 crash, 1 manual, 2 deploy, 3 out of memory –",
-        "slot-d stopped – – –",
-        "Restart an app from a shell",
-        "curl -X POST -H \"Authorization: Bearer $TOKEN\" \
-         'https://fleet.example.org/api/commands/vm1-prod/apps/APP/restart?wait=30s'",
+        "admin-server online 0 % 38.1 MiB 0.61 ms 2 d 4 h 2 2 deploy 4700",
+        "api #3 errored – – – – 14 12 crash, 2 deploy 2 exceptions –",
+        "mail-worker waiting restart – 118 MiB 0.61 ms – 1,210 1,204 crash, 1 manual, 2 deploy, 3 out of memory –",
+        "slot-d launching – – – –",
         "Slots",
         "a 3001 serving https://github.com/acme/shop.git main, 3f2a91c deployed 2 h ago by anna slot-a",
         "d 3004 not serving placeholder",
@@ -153,7 +181,7 @@ fn what_is_old_is_called_old_and_does_not_grow() {
         "vm1 stale",
         "Shown as of 3 min ago, when the server last answered. The last poll failed: timed out",
         // Started 187,200 s before now: 3 minutes less were seen.
-        "admin-server online 0 % 38.1 MiB 2 d 3 h",
+        "admin-server online 0 % 38.1 MiB 0.61 ms 2 d 3 h",
     ]);
     let offline = failed(server("vm1", "", state()), ServerStatus::Offline, 9_000, "refused");
     read(server_page(offline).render()).says(&["vm1 offline", "Shown as of 2 h ago", "refused"]);
@@ -172,7 +200,9 @@ fn a_server_that_never_answered_shows_no_numbers() {
         "Unknown until the server answers",
     ]);
     never.contact.error = Some("certificate expired".into());
-    let page = read(server_page(never).render());
+    let mut page = server_page(never);
+    page.over_time.charts.clear();
+    let page = read(page.render());
     page.says(&["offline", "has never answered. The last poll failed: certificate expired"]);
     page.does_not_say(" %");
 }
@@ -183,11 +213,16 @@ fn an_app_shows_its_instances_ledger_and_charts() {
     page.says(&[
         "Fleet / vm1-prod / api",
         "3 of 4 instances online",
-        "CPU percent of one core, 13:33 to 14:33 UTC",
-        "instance 3:",
-        "Memory bytes",
+        "Over time times in UTC",
+        "1 hour 24 hours 7 days 30 days 1 year CSV",
+        "CPU percent of one core",
+        "instance 3",
+        "Memory",
+        "Event loop latency",
+        "Requests per second",
+        "fault warning deployment 4 events in this time",
+        "2026-09-21 14:28:14 warning memory 410 MiB over its limit",
         "instance 0 cluster, Node.js 20.11.1, version 1.4.2 online 2 % 50.1 MiB",
-        "'https://fleet.example.org/api/commands/vm1-prod/apps/api/restart?wait=30s'",
         "Restarts by cause",
         "crash 42",
         "reload 0",
@@ -199,9 +234,12 @@ fn an_app_shows_its_instances_ledger_and_charts() {
         "heap used 21.4 MiB",
         "http rate 12.25 /s",
         "Orders in work 17 orders",
+        "Exceptions",
+        "15 s ago error TypeError: Cannot read properties",
+        "at sum (/srv/slots/a/app.js:14:22)",
     ]);
     let drawings: Vec<_> = page.all("svg").filter_map(|svg| svg.get("aria-label")).collect();
-    assert_eq!(drawings.len(), 2);
+    assert_eq!(drawings.len(), 4);
     assert!(drawings[0].starts_with("CPU, 13:33 to 14:33 UTC: instance 0: now "), "{drawings:?}");
     let events =
         page.all("a").find(|link| link.get("href") == Some("/events?server=vm1-prod&app=api"));
@@ -209,12 +247,24 @@ fn an_app_shows_its_instances_ledger_and_charts() {
 }
 
 #[test]
+fn who_may_only_look_is_told_so() {
+    let page = read(AppPage { may: vec![], ..app_page("api", 4) }.render());
+    page.says(&["You may look here and change nothing: buttons are for operators."]);
+    assert_eq!(page.all("button").filter(|it| it.get("form").is_some()).count(), 0);
+    read(app_page("api", 4).render()).does_not_say("change nothing");
+}
+
+#[test]
 fn an_app_that_is_gone_keeps_its_past() {
     let page = read(app_page("gone", 1).render());
     page.says(&["not in PM2's list now", "PM2 has no process of this name now", "Latest events"]);
     let mut nothing = app_page("gone", 1);
-    nothing.charts.iter_mut().for_each(|chart| chart.series.clear());
+    nothing.over_time.charts.iter_mut().for_each(|chart| chart.series.clear());
     read(nothing.render()).says(&["CPU", "No readings in this time."]);
+    nothing.over_time.charts.clear();
+    read(nothing.render()).says(&["1 hour", "Nothing was measured in this time."]);
+    nothing.over_time.problem = Some("the database is busy".into());
+    read(nothing.render()).says(&["The history cannot be read now: the database is busy"]);
 }
 
 #[test]
@@ -257,15 +307,17 @@ fn commands_tell_who_did_what_where_when_and_how_it_ended() {
 }
 
 #[test]
-fn signing_in_asks_for_a_token_and_nothing_else() {
+fn signing_in_asks_for_a_password_or_a_token_and_nothing_else() {
     let page = read(login_page(None).render());
-    page.says(&["Sign in", "Token"]);
+    page.says(&["Sign in", "Name", "Password", "Token"]);
     // Who may not read is shown no way in.
     page.does_not_say("Events");
     assert_eq!(page.all("script").count(), 0);
     let fields: Vec<_> =
         page.all("input").map(|input| (input.get("name"), input.get("value"))).collect();
-    assert_eq!(fields, [(Some("next"), Some("/servers/vm1-prod")), (Some("token"), None)]);
+    let next = (Some("next"), Some("/servers/vm1-prod"));
+    let (name, password) = ((Some("name"), Some("")), (Some("password"), None));
+    assert_eq!(fields, [next, name, password, next, (Some("token"), None)]);
     let form = page.all("form").next().unwrap();
     assert_eq!((form.get("method"), form.get("action")), (Some("post"), Some("/login")));
     let away = LoginPage { next: "//evil.example".into(), ..login_page(Some("Not valid.")) };
@@ -319,8 +371,10 @@ fn hostile_names_are_text() {
         let mut app = app_page("api", 1);
         app.server = hostile_server();
         app.app = name.parse::<AppName>().unwrap();
-        app.charts[0].series[0].label = name.to_owned();
-        app.charts[0].title = name.to_owned();
+        app.over_time.charts[0].series[0].label = name.to_owned();
+        app.over_time.charts[0].title = name.to_owned();
+        app.over_time.charts[0].about = name.to_owned();
+        app.over_time.notes[0].text = name.to_owned();
         app.events = hostile_events();
         app
     };
@@ -353,9 +407,121 @@ fn hostile_names_are_text() {
 fn pages_are_light() {
     let weigh = |number| fleet(number).render().unwrap().len();
     assert!(weigh(50) < 30_000, "{}", weigh(50));
-    assert!(weigh(1000) < 330_000, "{}", weigh(1000));
+    assert!(weigh(1000) < 380_000, "{}", weigh(1000));
     let app = app_page("api", 4).render().unwrap().len();
     assert!(app < 40_000, "{app}");
+}
+
+#[test]
+fn a_range_is_a_link_and_the_chosen_one_is_marked() {
+    let mut page = app_page("api", 1);
+    page.over_time.range = dashboards::chart::Range::Month;
+    let page = read(page.render());
+    let links = page.all("a").filter(|link| link.around.iter().any(|name| name == "nav"));
+    let ranges: Vec<_> = links
+        .filter_map(|link| Some((link.get("href")?, link.get("aria-current").is_some())))
+        .filter(|(href, _)| href.starts_with("/servers/vm1-prod/apps/api") || href.contains("csv"))
+        .collect();
+    let path = "/servers/vm1-prod/apps/api";
+    let with = |range: &str| format!("{path}?range={range}");
+    assert_eq!(
+        ranges,
+        [
+            (path, false),
+            (with("24h").as_str(), false),
+            (with("7d").as_str(), false),
+            (with("30d").as_str(), true),
+            (with("1y").as_str(), false),
+            (&format!("/api{path}/metrics?from=30d&format=csv"), false),
+        ]
+    );
+}
+
+#[test]
+fn of_many_servers_those_that_are_well_are_folded_away() {
+    let page = read(fleet(1000).render());
+    page.says(&[
+        "Not all right: 40 servers offline",
+        "Needs attention",
+        "30 more",
+        "eu-central 250 servers, 240 online",
+        "offline",
+        "240 servers that are well",
+    ]);
+    // Asked for by a filter, they are there to be seen.
+    let mut some = fleet(1000);
+    some.filter.group = "eu-west".into();
+    read(some.render()).does_not_say("that are well");
+    read(fleet(100).render()).does_not_say("that are well");
+}
+
+#[test]
+fn an_event_has_a_page_with_what_happened_around_it() {
+    let page = read(event_page().render());
+    page.says(&[
+        "Events / 899",
+        "exception of api on vm1-prod error",
+        "TypeError: Cannot read properties",
+        "2026-09-21 14:33:39 UTC 15 s ago",
+        "stack",
+        "at sum (/srv/slots/a/app.js:14:22)",
+        "Around it on vm1-prod",
+        "exit code 137",
+        "curl -H",
+        "/api/events/899",
+    ]);
+}
+
+#[test]
+fn the_audit_tells_who_tried_what_and_is_for_admins() {
+    let page = read(audit_page().render());
+    page.says(&[
+        "Fleet Events Commands Audit",
+        "Audit who did, or tried to do, what",
+        "restart app api on vm1-prod command succeeded anna",
+        "192.0.2.17 record",
+        "delete app api on vm1-prod command refused anna",
+        "token ci may not delete",
+        "Older",
+        "/api/audit",
+    ]);
+    read(mixed_fleet().render()).does_not_say("Audit");
+}
+
+#[test]
+fn what_a_deployment_rarely_needs_is_folded_away_until_it_is_given() {
+    let mut form = ActionPage {
+        page: page(),
+        server: server_id("vm1"),
+        target: wire::Target::Slot("a".parse().unwrap()),
+        action: wire::Action::Deploy,
+        given: [("repository".to_owned(), "https://x/y.git".to_owned())].into(),
+        problem: Some("branch: no such branch".into()),
+        away: false,
+        deployments: vec![],
+    };
+    let open = |page: &Html| {
+        page.all("details").any(|it| it.get("class") == Some("rare") && it.get("open").is_some())
+    };
+    let first = read(form.render());
+    first.says(&[
+        "Deploy to slot a on vm1?",
+        "branch: no such branch",
+        "Repository",
+        "More",
+        "Commit",
+    ]);
+    assert!(!open(&first));
+    form.given.insert("subdir".into(), "app".into());
+    assert!(open(&read(form.render())));
+    first.does_not_say("does not answer now");
+    let away = ActionPage { away: true, action: wire::Action::Restart, ..form };
+    read(away.render()).says(&[
+        "Restart slot a on vm1?",
+        "vm1 does not answer now.",
+        "do it as soon as it answers, within 10 minutes",
+        "try now, and give up",
+    ]);
 }
 
 #[test]

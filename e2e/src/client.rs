@@ -1,11 +1,16 @@
 //! An HTTP client that keeps what it was answered for a test to look at.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use service::tls::files::{authorities, certificates, private_key};
+
+use crate::contract::Contract;
 
 /// Asks one program, with a token or without.
 #[derive(Clone, Debug)]
@@ -13,6 +18,18 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+    contract: Option<&'static Contract>,
+}
+
+/// How a program over TLS is asked.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Who vouches for it.
+    pub authority: PathBuf,
+    /// The own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// The name its certificate is for, where that is not its address.
+    pub name: Option<String>,
 }
 
 /// What was answered.
@@ -34,13 +51,50 @@ impl Client {
     /// # Errors
     /// The client cannot be built.
     pub fn new(base: impl Into<String>) -> anyhow::Result<Self> {
+        service::tls::install();
+        Self::built(base, reqwest::Client::builder())
+    }
+
+    /// For a program that serves TLS: with whom to trust, and the own certificate and key where
+    /// it asks for one.
+    ///
+    /// # Errors
+    /// A file is wrong.
+    pub fn over_tls(base: impl Into<String>, tls: &Tls) -> anyhow::Result<Self> {
+        let roots = authorities(&tls.authority).map_err(anyhow::Error::msg)?;
+        let config = rustls::ClientConfig::builder_with_provider(service::tls::provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let config = match &tls.own {
+            None => config.with_no_client_auth(),
+            Some((cert, key)) => {
+                let chain = certificates(cert).map_err(anyhow::Error::msg)?;
+                let key = private_key(key).map_err(anyhow::Error::msg)?;
+                config.with_client_auth_cert(chain, key)?
+            }
+        };
+        let builder = reqwest::Client::builder().tls_backend_preconfigured(config);
+        let base = base.into();
+        let Some(name) = &tls.name else { return Self::built(base, builder) };
+        let address: SocketAddr = base.rsplit('/').next().unwrap_or_default().parse()?;
+        let named = format!("https://{name}:{}", address.port());
+        Self::built(named, builder.resolve(name, address))
+    }
+
+    fn built(base: impl Into<String>, http: reqwest::ClientBuilder) -> anyhow::Result<Self> {
         // No test is to hang, and the longest wait of any request here is 30 s.
-        let http = reqwest::Client::builder()
+        let http = http
             .timeout(Duration::from_secs(60))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { http, base: base.into(), token: None })
+        Ok(Self { http, base: base.into(), token: None, contract: None })
+    }
+
+    /// Every answer is held against this from now on.
+    #[must_use]
+    pub fn held_to(self, contract: Option<&'static Contract>) -> Self {
+        Self { contract, ..self }
     }
 
     /// The same, with a bearer token.
@@ -69,11 +123,21 @@ impl Client {
     pub async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
         let request = request.build()?;
         let name = format!("{} {}", request.method(), request.url());
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
         let response = self.http.execute(request).await.with_context(|| name.clone())?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let text = response.text().await.with_context(|| name.clone())?;
-        Ok(Answer { request: name, status, headers, text })
+        let answer = Answer { request: name, status, headers, text };
+        if let Some(contract) = self.contract {
+            let kind = answer.header("content-type");
+            let held = contract.check(method.as_str(), &path, status, kind, &answer.text);
+            #[expect(clippy::panic, reason = "a wait for something else must not swallow it")]
+            if let Err(error) = held {
+                panic!("{error:#}");
+            }
+        }
+        Ok(answer)
     }
 
     /// `GET`.

@@ -20,29 +20,18 @@ const CLI: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Pm2 {
     home: PathBuf,
-    cli: PathBuf,
     mark: String,
     folder: Folder,
     variables: Vec<(String, String)>,
 }
 
 impl Pm2 {
-    /// The PM2 of `e2e/npm`, in a folder of its own.
+    /// The PM2 that [`setup::pm2_daemon_cli`] names, in a folder of its own.
     ///
     /// # Errors
     /// It is not installed or does not start.
     pub async fn start() -> anyhow::Result<Self> {
-        Self::start_version(&setup::pm2_cli()).await
-    }
-
-    /// Another PM2, named by the path of its `bin/pm2`.
-    ///
-    /// # Errors
-    /// As [`Pm2::start`].
-    pub async fn start_version(cli: &Path) -> anyhow::Result<Self> {
-        let folder = Folder::new()?;
-        let home = folder.join("pm2");
-        Self::start_in(cli, home, folder, process::new_mark(), Vec::new()).await
+        Self::start_with(&[]).await
     }
 
     /// With this PM2_HOME, which stays afterwards, and this value of [`process::MARK`].
@@ -51,7 +40,7 @@ impl Pm2 {
     /// As [`Pm2::start`], or the path is too long for the sockets in it.
     pub async fn start_at(home: &Path, mark: &str) -> anyhow::Result<Self> {
         let (folder, mark) = (Folder::new()?, mark.to_owned());
-        Self::start_in(&setup::pm2_cli(), home.to_owned(), folder, mark, Vec::new()).await
+        Self::start_in(home.to_owned(), folder, mark, Vec::new()).await
     }
 
     /// With further environment variables for the daemon and all that it starts.
@@ -63,11 +52,10 @@ impl Pm2 {
         let home = folder.join("pm2");
         let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         let variables = variables.collect();
-        Self::start_in(&setup::pm2_cli(), home, folder, process::new_mark(), variables).await
+        Self::start_in(home, folder, process::new_mark(), variables).await
     }
 
     async fn start_in(
-        cli: &Path,
         home: PathBuf,
         folder: Folder,
         mark: String,
@@ -79,8 +67,10 @@ impl Pm2 {
             "{} is longer than the {SOCKET_PATH_MAX} bytes that a socket's path may have",
             socket.display()
         );
-        anyhow::ensure!(cli.is_file(), "{} is missing: run e2e/setup/node", cli.display());
-        let pm2 = Self { home, cli: cli.to_owned(), mark, folder, variables };
+        for cli in [setup::pm2_cli(), setup::pm2_daemon_cli()] {
+            anyhow::ensure!(cli.is_file(), "{} is missing: run e2e/setup/node", cli.display());
+        }
+        let pm2 = Self { home, mark, folder, variables };
         pm2.ensure_daemon().await?;
         Ok(pm2)
     }
@@ -90,7 +80,7 @@ impl Pm2 {
     /// # Errors
     /// It does not start.
     pub async fn ensure_daemon(&self) -> anyhow::Result<()> {
-        self.cli(&["ping"]).await?;
+        self.run(&setup::pm2_daemon_cli(), &["ping"]).await?;
         wait_until("the PM2 daemon answers", Duration::from_secs(20), async || {
             rpc::call(&self.home, "ping", json!({})).ok()
         })
@@ -118,9 +108,13 @@ impl Pm2 {
     /// # Errors
     /// It fails, or takes over 60 s.
     pub async fn cli(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.run(&setup::pm2_cli(), arguments).await
+    }
+
+    async fn run(&self, cli: &Path, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = tokio::process::Command::new("node");
         command
-            .arg(&self.cli)
+            .arg(cli)
             .args(arguments)
             .current_dir(self.folder.path())
             .env_clear()
@@ -292,6 +286,8 @@ impl Drop for Pm2 {
         if let Err(error) = self.kill_daemon() {
             eprintln!("PM2 in {}: {error}", self.home.display());
         }
+        let folder = self.folder.path().to_owned();
+        process::end_all(|| process::of_slots(&folder));
     }
 }
 

@@ -111,6 +111,15 @@ pub fn variable(pid: u32, name: &str) -> Option<String> {
         .map(|(_, value)| value.to_owned())
 }
 
+/// The running processes of slots whose root is in that folder: those of a daemon that was killed go on.
+pub fn of_slots(folder: &std::path::Path) -> BTreeSet<u32> {
+    let begin = format!("{}/", folder.display());
+    let is_one = |pid: &u32| {
+        variable(*pid, "PM2_EXPORTER_SLOT").is_some_and(|slot| slot.starts_with(&begin))
+    };
+    all().into_iter().filter(|pid| is_alive(*pid) && is_one(pid)).collect()
+}
+
 /// The running processes that carry this mark, whoever their parents are by now.
 pub fn marked(mark: &str) -> BTreeSet<u32> {
     let own = std::process::id();
@@ -170,6 +179,24 @@ pub fn cpu_seconds_of_threads(pid: u32) -> Option<f64> {
     }
 }
 
+/// Keeps a process, with all the threads it has and will have, on one core.
+///
+/// # Errors
+/// There is no such core, or no `taskset`.
+pub fn pin(pid: u32, core: usize) -> anyhow::Result<()> {
+    let output = std::process::Command::new("taskset")
+        .args(["--all-tasks", "--cpu-list", "--pid", &core.to_string(), &pid.to_string()])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "taskset: {said}");
+    Ok(())
+}
+
+/// Descriptors that a process has open.
+pub fn open_files(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 /// A line of `/proc/<pid>/smaps_rollup` (`Pss`, `Rss`) in bytes.
 pub fn memory(pid: u32, line: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -198,7 +225,9 @@ mod tests {
         let mut shell = std::process::Command::new("sh");
         let status = shell.args(["-c", script]).env(MARK, &mark).status().unwrap();
         assert!(status.success());
-        assert_eq!(marked(&mark).len(), 1);
+        // While a program takes another's place, /proc shows no environment of it.
+        let one = || marked(&mark).len() == 1;
+        assert!(crate::wait::wait_blocking(std::time::Duration::from_secs(10), one));
         assert!(orphans().is_disjoint(&marked(&mark)), "its starter, this test, still runs");
         assert!(end_all(|| marked(&mark)).is_empty());
     }

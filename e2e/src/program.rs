@@ -12,7 +12,8 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::process::Signal;
 
-use crate::client::Client;
+use crate::client::{Client, Tls};
+use crate::contract;
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process;
@@ -33,6 +34,8 @@ pub struct Launch {
     mark: String,
     log: Option<PathBuf>,
     user: Option<u32>,
+    tls: Option<Tls>,
+    around: Vec<String>,
 }
 
 /// A program that has ended.
@@ -73,6 +76,8 @@ impl Launch {
             mark: process::new_mark(),
             log: None,
             user: None,
+            tls: None,
+            around: Vec::new(),
         })
     }
 
@@ -153,6 +158,18 @@ impl Launch {
         Ok(Some(Self { user: Some(NOBODY), ..self }))
     }
 
+    /// Started by another program, which gets it and its arguments as its last ones.
+    #[must_use]
+    pub fn within(self, around: &[&str]) -> Self {
+        Self { around: around.iter().map(|word| (*word).to_owned()).collect(), ..self }
+    }
+
+    /// It serves TLS, and is asked so.
+    #[must_use]
+    pub fn over_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
     /// The folder it runs in, which is its home as well.
     pub fn folder(&self) -> &Folder {
         &self.folder
@@ -163,14 +180,22 @@ impl Launch {
         self.port.address()
     }
 
-    /// `http://…`
+    /// `http://…`, or `https://…` where it serves TLS.
     pub fn base(&self) -> String {
-        format!("http://{}", self.address())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
     }
 
     fn spawn(&self) -> anyhow::Result<Running> {
         let path = binary(self.name)?;
-        let mut command = Command::new(&path);
+        let mut command = match self.around.split_first() {
+            None => Command::new(&path),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&path);
+                command
+            }
+        };
         command
             .args(&self.arguments)
             .current_dir(self.folder.path())
@@ -204,7 +229,11 @@ impl Launch {
     /// # Errors
     /// It ends, or does not answer within 20 s; the error has what it wrote.
     pub async fn start(self) -> anyhow::Result<Program> {
-        let client = Client::new(self.base())?;
+        let client = match &self.tls {
+            None => Client::new(self.base())?,
+            Some(tls) => Client::over_tls(self.base(), tls)?,
+        }
+        .held_to(contract::of(self.name));
         let program = Program { running: Mutex::new(self.spawn()?), launch: self, client };
         let answers = wait_until("the program answers", START, async || {
             (program.has_ended() || program.client.is_healthy().await).then_some(())

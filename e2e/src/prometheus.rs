@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::Answer;
 use crate::folder::Folder;
+use crate::foreign::Foreign;
+use crate::metrics::Metrics;
 use crate::port::Port;
-use crate::process;
-use crate::wait::{wait_blocking, wait_until};
+use crate::program::Program;
+use crate::wait::wait_until;
 
 /// Something to scrape.
 #[derive(Clone, Debug)]
@@ -24,12 +26,20 @@ pub struct Target {
     pub address: String,
     /// A bearer token, where it needs one.
     pub token: Option<String>,
+    /// Further lines of its scrape configuration.
+    pub more: Vec<String>,
 }
 
 impl Target {
     /// Without a token.
     pub fn new(job: &str, address: impl Into<String>) -> Self {
-        Self { job: job.to_owned(), address: address.into(), token: None }
+        Self { job: job.to_owned(), address: address.into(), token: None, more: Vec::new() }
+    }
+
+    /// One of our programs, by a token.
+    pub fn of(job: &str, program: &Program, token: &str) -> Self {
+        let token = Some(token.to_owned());
+        Self { token, ..Self::new(job, program.launch().address()) }
     }
 }
 
@@ -44,12 +54,7 @@ pub struct Series {
 
 /// A Prometheus that runs; killed on drop.
 #[derive(Debug)]
-pub struct Prometheus {
-    child: Child,
-    client: Client,
-    _folder: Folder,
-    _port: Port,
-}
+pub struct Prometheus(Foreign);
 
 impl Prometheus {
     /// One that scrapes these every half second.
@@ -57,37 +62,74 @@ impl Prometheus {
     /// # Errors
     /// It is not installed, or does not become ready within 20 s.
     pub async fn start(targets: &[Target]) -> anyhow::Result<Self> {
-        let (folder, port) = (Folder::new()?, Port::free()?);
         let mut text = "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n".to_owned();
         text.push_str("scrape_configs:\n");
-        for Target { job, address, token } in targets {
+        for Target { job, address, token, more } in targets {
             writeln!(text, "  - job_name: {job}")?;
             writeln!(text, "    static_configs: [{{targets: ['{address}']}}]")?;
             if let Some(token) = token {
                 writeln!(text, "    authorization: {{credentials: '{token}'}}")?;
             }
+            for line in more {
+                writeln!(text, "    {line}")?;
+            }
         }
-        let configuration = folder.write("prometheus.yml", &text)?;
-        let child = Command::new("prometheus")
+        Self::with(&text).await
+    }
+
+    /// One with this configuration.
+    ///
+    /// # Errors
+    /// It is not installed, or does not become ready within 20 s.
+    pub async fn with(text: &str) -> anyhow::Result<Self> {
+        let folder = Folder::new()?;
+        folder.write("prometheus.yml", text)?;
+        Self::configured(folder).await
+    }
+
+    /// One with the `prometheus.yml` of that folder, which keeps its data there too.
+    ///
+    /// # Errors
+    /// It is not installed, or does not become ready within 20 s; the error has its log.
+    pub async fn configured(folder: Folder) -> anyhow::Result<Self> {
+        let port = Port::free()?;
+        let configuration = folder.join("prometheus.yml");
+        let mut command = Command::new("prometheus");
+        command
             .arg(format!("--config.file={}", configuration.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
             .arg(format!("--web.listen-address={}", port.address()))
-            .arg("--log.level=warn")
-            .current_dir(folder.path())
-            .env(process::MARK, process::new_mark())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.join("log"))?)
-            .spawn()
-            .context("prometheus is not installed: e2e/setup/debian prometheus")?;
-        let client = Client::new(format!("http://{}", port.address()))?;
-        let prometheus = Self { child, client, _folder: folder, _port: port };
-        wait_until("Prometheus is ready", Duration::from_secs(20), async || {
-            let answer = prometheus.client.get("/-/ready").await;
-            answer.is_ok_and(|answer| answer.status == 200).then_some(())
-        })
-        .await?;
-        Ok(prometheus)
+            .arg("--log.level=warn");
+        let ready = |answer: &Answer| answer.status == 200;
+        Foreign::start(command, (folder, port), "/-/ready", ready).await.map(Self)
+    }
+
+    /// A query over the last minute, a value a second: how many series it gives.
+    ///
+    /// # Errors
+    /// It is no query.
+    pub async fn series_in_the_last_minute(&self, query: &str) -> anyhow::Result<usize> {
+        let now = wire::Time::now().as_seconds();
+        let request = self.0.client().request(reqwest::Method::GET, "/api/v1/query_range");
+        let (start, end) = ((now - 60.0).to_string(), now.to_string());
+        let parameters = [("query", query), ("start", &start), ("end", &end), ("step", "1")];
+        let answer = self.0.client().send(request.query(&parameters)).await?;
+        let parsed: Value = answer.json()?;
+        let series = parsed["data"]["result"].as_array();
+        Ok(series.with_context(|| format!("no matrix: {}", answer.text))?.len())
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// It does not answer, or something else.
+    pub async fn metrics(&self) -> anyhow::Result<Metrics> {
+        Metrics::parse(&self.0.client().get("/metrics").await?.ok()?)
     }
 
     /// An instant query.
@@ -95,8 +137,8 @@ impl Prometheus {
     /// # Errors
     /// It is no query, or gives no vector.
     pub async fn query(&self, query: &str) -> anyhow::Result<Vec<Series>> {
-        let request = self.client.request(reqwest::Method::GET, "/api/v1/query");
-        let answer = self.client.send(request.query(&[("query", query)])).await?;
+        let request = self.0.client().request(reqwest::Method::GET, "/api/v1/query");
+        let answer = self.0.client().send(request.query(&[("query", query)])).await?;
         let answer: Value = answer.json()?;
         let result = answer["data"]["result"].as_array().context("no vector")?;
         result
@@ -132,13 +174,6 @@ impl Prometheus {
             }
         });
         found.await.with_context(|| format!("last seen: {last:?}"))
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        wait_blocking(Duration::from_secs(5), || !matches!(self.child.try_wait(), Ok(None)));
     }
 }
 

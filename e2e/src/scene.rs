@@ -1,14 +1,18 @@
 //! What most tests begin with: programs around a PM2, real or fake, quick enough for a test.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::json;
 use service::token::{Issuer, Token};
 
 use crate::client::{Answer, Client};
 use crate::fleet::{new_poller_token, write_secret};
+use crate::folder::Folder;
 use crate::metrics::Metrics;
+use crate::port::Port;
 use crate::program::{Launch, Program};
 use crate::wait::wait_until;
 
@@ -55,6 +59,48 @@ pub async fn guarded_exporter(home: &Path, more: &str) -> anyhow::Result<Guarded
         token,
         program,
     })
+}
+
+/// An exporter of one slot, `a`, that takes repositories of this machine; and a token for it that
+/// may do everything.
+///
+/// # Errors
+/// It does not start.
+pub async fn exporter_with_slot(home: &Path, slot: &Port) -> anyhow::Result<(Program, String)> {
+    let (token, block) = exporter_token("poller", &["read", "control", "deploy"])?;
+    let exporter = Launch::exporter()?.pm2_home(home);
+    let settings = format!(
+        "{block}[slots]\nroot = {:?}\nallow_file_repositories = true\n\
+         probe_interval = \"500ms\"\nsettle = \"600ms\"\n[slots.admin]\nenabled = false\n\
+         [[slots.slot]]\nname = \"a\"\nport = {}\n",
+        exporter.folder().join("slots"),
+        slot.number(),
+    );
+    Ok((exporter.configuration(&settings)?.start().await?, token))
+}
+
+/// A git repository of an application that answers, with a build script or none.
+///
+/// # Errors
+/// There is no git, or the files cannot be written.
+pub fn repository(build: &str) -> anyhow::Result<Folder> {
+    let folder = Folder::new()?;
+    let scripts = if build.is_empty() { json!({}) } else { json!({ "build": build }) };
+    let package = json!({"name": "shop", "main": "server.js", "scripts": scripts});
+    let server = "const http = require('http');\n\
+        http.createServer((_, answer) => answer.end('deployed'))\
+          .listen(process.env.PORT, '127.0.0.1');\n";
+    folder.write("package.json", &package.to_string())?;
+    folder.write("server.js", server)?;
+    for words in [
+        &["init", "-q", "-b", "main"][..],
+        &["add", "."],
+        &["-c", "user.name=t", "-c", "user.email=t@t.invalid", "commit", "-q", "-m", "one"],
+    ] {
+        let done = Command::new("git").current_dir(folder.path()).args(words).status()?;
+        anyhow::ensure!(done.success(), "git {words:?}");
+    }
+    Ok(folder)
 }
 
 /// A token for an exporter and the block that lets it in.

@@ -1,4 +1,4 @@
-//! Everything that is built once and shared: one home, its journal, its commands.
+//! Everything that is built once and shared: the homes, the journal, the commands.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -9,17 +9,22 @@ use anyhow::Context;
 use axum::http::HeaderMap;
 use rustix::fs::FlockOperation;
 use service::config::Mistakes;
+use service::gzip::Gzip;
+use service::limits::Allowance;
 use service::problem::ProblemResponse;
 use service::shutdown::Shutdown;
+use service::tls::Acceptor;
 use tokio::sync::Semaphore;
 use wire::{Event, EventKind, ExporterInfo, HostReadings, Process, Severity, Slot, State, Time};
 
-use crate::access::{Access, Scope};
+use crate::access::{Access, Scope, Who};
+use crate::basic::{self, Users};
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::journal::Journal;
-use crate::pm2::Home;
+use crate::pm2::{Homes, Shared};
 use crate::readings::{Host, Processes};
+use crate::relay::Relays;
 use crate::revision::Revision;
 use crate::sampler;
 use crate::slots::Slots;
@@ -29,18 +34,28 @@ use crate::slots::Slots;
 pub struct App {
     /// Settings.
     pub config: Config,
+    /// TLS of the listener.
+    pub tls: Option<Arc<Acceptor>>,
     /// Who may do what; changed by a reload.
     access: RwLock<Access>,
+    /// Who may read with a password.
+    users: RwLock<Arc<Users>>,
+    /// Wrong passwords that each address may still try.
+    pub bad_logins: Allowance,
     /// Whether the last reload was taken.
     reloaded: AtomicBool,
-    /// The PM2 daemon.
-    pub home: Arc<Home>,
+    /// The PM2 daemons.
+    pub homes: Arc<Homes>,
     /// What happened.
     pub journal: Arc<Journal>,
     /// What was asked for.
     pub commands: Commands,
     /// The slots.
     pub slots: Slots,
+    /// Pages of applications.
+    pub relays: Relays,
+    /// Packs pages.
+    pub(crate) gzip: Gzip,
     /// Changes with everything but readings.
     pub revision: Revision,
     /// Places for those who follow logs.
@@ -76,6 +91,11 @@ impl StateDir {
     }
 }
 
+fn access(config: &Config) -> Access {
+    let (tokens, has_users) = (config.tokens.clone(), !config.users.is_empty());
+    Access::new(tokens, has_users, config.anonymous_read, config.reach.hosts.clone())
+}
+
 impl App {
     /// Builds it and starts its tasks; must be called within the runtime.
     ///
@@ -94,6 +114,7 @@ impl App {
         let journal = Arc::new(journal);
         let revision = Revision::default();
         let started_at = Time::now();
+        let tls = Acceptor::of(config.tls.clone())?;
         let version = env!("CARGO_PKG_VERSION");
         journal.event(
             started_at,
@@ -103,26 +124,29 @@ impl App {
                 format!("pm2-exporter {version} started"),
             ),
         );
-        let home = Home::watch(
-            config.pm2_home.clone(),
-            Arc::clone(&journal),
-            revision.clone(),
-            state.as_ref().map(|state| state.path.as_path()),
-            config.exit_stderr,
-            config.filter.clone(),
-        )
-        .context("state_dir")?;
-        let commands = Commands::new(Arc::clone(&home), Arc::clone(&journal));
+        let shared = Shared {
+            journal: Arc::clone(&journal),
+            revision: revision.clone(),
+            state: state.as_ref().map(|state| state.path.as_path()),
+            exit_stderr: config.exit_stderr,
+            filter: config.filter.clone(),
+        };
+        let homes = Arc::new(Homes::watch(&config.pm2_homes, &shared).context("state_dir")?);
+        let commands = Commands::new(Arc::clone(&homes), Arc::clone(&journal));
         let slots = crate::slots::Manager::new(
-            crate::slots::workshop::Workshop::of_home(&config, &home),
+            crate::slots::workshop::Workshop::of_home(&config, homes.first()),
             crate::slots::tell::Teller::new(Arc::clone(&journal), revision.clone()),
-            commands.turn(),
+            homes.first().turn(),
             shutdown.clone(),
         );
         let app = Arc::new(Self {
-            access: RwLock::new(Access::new(config.tokens.clone(), config.anonymous_read)),
+            access: RwLock::new(access(&config)),
+            users: RwLock::new(Arc::new(Users::new(config.users.clone())?)),
+            bad_logins: service::limits::bad_logins(),
             reloaded: AtomicBool::new(true),
             commands,
+            relays: Relays::new(&config.relays),
+            gzip: Gzip::default(),
             slots: Slots::new(slots, revision.clone()),
             followers: Arc::new(Semaphore::new(crate::http::MAX_FOLLOWERS)),
             readings: Processes::default(),
@@ -132,10 +156,13 @@ impl App {
                 hostname: Host::name(),
                 os: std::env::consts::OS.to_owned(),
                 arch: std::env::consts::ARCH.to_owned(),
+                // Of those in use now: see `state_as_known`.
+                token_expiries: Vec::new(),
             },
             _state: state,
+            tls,
             config,
-            home,
+            homes,
             journal,
             revision,
             shutdown,
@@ -144,12 +171,29 @@ impl App {
         Ok(app)
     }
 
-    /// Name of who asks, if they may.
+    /// Who asks, if they may.
     ///
     /// # Errors
     /// See [`Access::check`].
-    pub fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<String, ProblemResponse> {
-        self.access.read().unwrap_or_else(PoisonError::into_inner).check(headers, scope)
+    pub fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<Who, ProblemResponse> {
+        if let Some(name) = self.users().known(headers) {
+            return match scope {
+                Scope::Read => Ok(Who::unlimited(name)),
+                _ => Err(ProblemResponse::forbidden(format!(
+                    "user {name:?} may read only; a token is needed for the scope {scope}"
+                ))),
+            };
+        }
+        if !self.users().is_empty() && basic::is_basic(headers) {
+            return Err(ProblemResponse::unauthorized("the user or the password is wrong"));
+        }
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        access.check(headers, scope, Time::now())
+    }
+
+    /// Who may read with a password.
+    pub fn users(&self) -> Arc<Users> {
+        Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes up who may do what from a configuration that was read again. A wrong one changes
@@ -165,9 +209,17 @@ impl App {
                     .filter(|(before, after)| before != after)
                     .map(|((key, _), _)| key)
                     .collect();
-                let access = Access::new(config.tokens, config.anonymous_read);
-                *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
-                tracing::info!("tokens were read again");
+                match Users::new(config.users.clone()) {
+                    Ok(users) => {
+                        *self.users.write().unwrap_or_else(PoisonError::into_inner) =
+                            Arc::new(users);
+                    }
+                    Err(error) => tracing::error!("users were not read again: {error:#}"),
+                }
+                *self.access.write().unwrap_or_else(PoisonError::into_inner) = access(&config);
+                // The state tells when tokens expire.
+                self.revision.bump();
+                tracing::info!("tokens and users were read again");
                 if !changed.is_empty() {
                     tracing::warn!(keys = changed.join(", "), "changed settings need a restart");
                 }
@@ -179,33 +231,43 @@ impl App {
         self.reloaded.store(taken, Ordering::Relaxed);
     }
 
-    /// Whether the last reload was taken.
+    /// Whether the last reload was taken, and the files of the certificate are in use as they are.
     pub fn reloaded(&self) -> bool {
-        self.reloaded.load(Ordering::Relaxed)
+        let certificates = self.tls.as_ref().is_none_or(|tls| tls.up_to_date());
+        self.reloaded.load(Ordering::Relaxed) && certificates
     }
 
     /// Every process now, with the slot that it serves.
     pub fn processes(&self) -> Vec<Process> {
-        let mut processes = self.home.processes(|pid| self.readings.read(pid));
+        let mut processes = self.homes.processes(|pid| self.readings.read(pid));
+        let first = self.homes.first().label();
         for process in &mut processes {
-            process.slot = self.slots.served_by(&process.instance.name).cloned();
+            // Elsewhere such a name is one like any other.
+            if process.instance.pm2_home.as_deref() == first {
+                process.slot = self.slots.served_by(&process.instance.name).cloned();
+            }
         }
         processes
     }
 
     /// Every slot now.
     pub fn slots(&self, processes: &[Process]) -> Vec<Slot> {
-        self.home.table(|table| self.slots.all(table, processes))
+        self.homes.first().table(|table| self.slots.all(table, processes))
     }
 
     /// The machine now.
     pub fn host(&self) -> HostReadings {
-        Host::read(self.home.path())
+        Host::read(self.homes.first().path())
+    }
+
+    /// Makes sure that what is known is no older than the configuration allows.
+    pub async fn confirm(&self) {
+        self.homes.confirm(self.config.custom_metrics_max_age).await;
     }
 
     /// Everything now. What applications report is no older than the configuration allows.
     pub async fn state(&self) -> State {
-        self.home.confirm(self.config.custom_metrics_max_age).await;
+        self.confirm().await;
         self.state_as_known()
     }
 
@@ -213,11 +275,13 @@ impl App {
     pub fn state_as_known(&self) -> State {
         let revision = self.revision.get();
         let processes = self.processes();
+        let token_expiries = self.access.read().unwrap_or_else(PoisonError::into_inner).expiries();
         State {
             time: Time::now(),
             revision,
-            exporter: self.info.clone(),
-            pm2: self.home.state(),
+            exporter: ExporterInfo { token_expiries, ..self.info.clone() },
+            pm2: self.homes.first().state(),
+            homes: if self.homes.are_several() { self.homes.states() } else { Vec::new() },
             host: Some(self.host()),
             slots: self.slots(&processes),
             processes,

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use wire::{HostReadings, Pm2State, Process, Status};
+use wire::{HostReadings, Pm2State, Process, Status, Time};
 
+use crate::access::TokenEntry;
 use crate::pm2::dump;
 
 /// How bad a finding is.
@@ -36,6 +37,15 @@ impl Finding {
     pub fn new(level: Level, what: &'static str, message: impl Into<String>) -> Self {
         Self { level, what, message: message.into() }
     }
+
+    /// Says which PM2 it is of, where there are several.
+    #[must_use]
+    pub fn of_home(self, home: Option<&str>) -> Self {
+        match home {
+            Some(home) => Self { message: format!("{home}: {}", self.message), ..self },
+            None => self,
+        }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -62,7 +72,6 @@ pub fn findings(
         apps(processes, &mut all);
         saved(home, processes, &mut all);
     }
-    all.push(startup(&systemd_units()));
     all.extend(disk(host));
     all
 }
@@ -128,8 +137,22 @@ fn saved(home: &Path, processes: &[Process], all: &mut Vec<Finding>) {
     }
 }
 
-fn startup(units: &[String]) -> Finding {
-    match units {
+/// Tokens that have ended, or soon will.
+pub fn tokens(tokens: &[TokenEntry], now: Time) -> Vec<Finding> {
+    const SOON: i64 = 14 * 86_400_000;
+    let ends = tokens.iter().filter_map(|token| Some((&token.name, token.expires?)));
+    ends.filter(|(_, expires)| expires.millis_since(now) < SOON)
+        .map(|(name, expires)| {
+            let verb = if expires <= now { "expired" } else { "expires" };
+            Finding::new(Level::Warning, "token", format!("token {name:?} {verb} at {expires}"))
+        })
+        .collect()
+}
+
+/// Whether PM2 is started at boot.
+pub fn startup() -> Finding {
+    let units = systemd_units();
+    match &units[..] {
         [] => Finding::new(
             Level::Warning,
             "startup",

@@ -9,13 +9,14 @@ use service::Failure;
 use service::config::Mistakes;
 use service::shutdown::Shutdown;
 use service::token::{Issuer, Token};
+use wire::{SlotId, Time};
 
 use crate::access::Scope;
 use crate::app::App;
 use crate::check::{self, Level};
 use crate::config::{Config, SETTINGS};
 use crate::journal::Journal;
-use crate::pm2::Home;
+use crate::pm2::{Homes, Shared};
 use crate::readings::Host;
 use crate::revision::Revision;
 use crate::{http, placeholder, slots};
@@ -49,6 +50,28 @@ fn command() -> Command {
                             .action(ArgAction::Append)
                             .value_parser(|text: &str| text.parse::<Scope>())
                             .help("read, control or deploy; may be repeated"),
+                    )
+                    .arg(
+                        Arg::new("app")
+                            .long("app")
+                            .value_name("NAME")
+                            .action(ArgAction::Append)
+                            .help("Reaches this app only; * stands for anything; may be repeated"),
+                    )
+                    .arg(
+                        Arg::new("slot")
+                            .long("slot")
+                            .value_name("SLOT")
+                            .action(ArgAction::Append)
+                            .value_parser(|text: &str| text.parse::<SlotId>())
+                            .help("Reaches this slot only; may be repeated"),
+                    )
+                    .arg(
+                        Arg::new("expires")
+                            .long("expires")
+                            .value_name("DURATION")
+                            .value_parser(service::quantity::duration)
+                            .help("Ends so long from now: 90d"),
                     ),
             ),
         )
@@ -117,11 +140,12 @@ fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 
 async fn serve(config: Config, matches: ArgMatches) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals().context("signals cannot be listened to")?;
-    let listener = service::serve::bind(config.listen, !config.tokens.is_empty()).await?;
+    let listener = service::serve::bind(config.listen, config.has_credentials()).await?;
     let address = listener.local_addr().context("the listener has no address")?;
     let app = App::start(config, shutdown.clone())
         .map_err(|error| Failure::new(service::Exit::Storage, error))?;
     Arc::clone(app.slots.manager()).resume();
+    tokio::spawn(slots::guard::run(Arc::clone(app.slots.manager())));
     tokio::spawn(slots::rotate::run(Arc::clone(&app)));
     let mut hangups = service::shutdown::hangups().context("signals cannot be listened to")?;
     let reloading = Arc::clone(&app);
@@ -130,7 +154,9 @@ async fn serve(config: Config, matches: ArgMatches) -> Result<(), Failure> {
             reloading.reload(read(&matches));
         }
     });
-    tracing::info!(%address, home = %app.home.path().display(), "listening");
+    let homes: Vec<String> =
+        app.homes.all().map(|home| home.path().display().to_string()).collect();
+    tracing::info!(%address, home = homes.join(", "), "listening");
     let slots = Arc::clone(app.slots.manager());
     http::serve(listener, app, shutdown).await;
     slots.idle(std::time::Duration::from_secs(3)).await;
@@ -155,12 +181,25 @@ fn create_token(matches: &ArgMatches) -> Result<(), Failure> {
         .flatten()
         .map(|scope| format!("\"{scope}\""))
         .collect();
+    let mut more = String::new();
+    if let Some(apps) = matches.get_many::<String>("app") {
+        let apps: Vec<String> = apps.map(|app| toml_text(app)).collect();
+        more += &format!("apps = [{}]\n", apps.join(", "));
+    }
+    if let Some(slots) = matches.get_many::<SlotId>("slot") {
+        let slots: Vec<String> = slots.map(|slot| toml_text(slot)).collect();
+        more += &format!("slots = [{}]\n", slots.join(", "));
+    }
+    if let Some(within) = matches.get_one::<std::time::Duration>("expires") {
+        let millis = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
+        more += &format!("expires = \"{}\"\n", Time::now().plus_millis(millis));
+    }
     let token = Token::new(Issuer::Exporter).context("no random numbers")?;
     let mut out = std::io::stdout().lock();
     let written = writeln!(
         out,
         "# For exporter.toml. The token itself is on the last line: it is shown only this once.\n\
-         [[tokens]]\nname = \"{name}\"\nsha256 = \"{}\"\nscopes = [{}]\n\n{}",
+         [[tokens]]\nname = \"{name}\"\nsha256 = \"{}\"\nscopes = [{}]\n{more}\n{}",
         token.hash(),
         scopes.join(", "),
         token.reveal()
@@ -169,21 +208,40 @@ fn create_token(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A text as TOML has it: JSON's escapes are TOML's too.
+fn toml_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// Looks from the side: no part of the exporter that runs is started, and none of its files
 /// is touched.
 async fn check(config: Config, json: bool) -> Result<(), Failure> {
     let journal = Arc::new(Journal::new("check".to_owned(), 64 * 1024));
-    let path = config.pm2_home.clone();
-    let home = Home::watch(path.clone(), journal, Revision::default(), None, false, config.filter)
-        .context("PM2's directory")?;
+    let shared = Shared {
+        journal,
+        revision: Revision::default(),
+        state: None,
+        exit_stderr: false,
+        filter: config.filter.clone(),
+    };
+    let homes = Homes::watch(&config.pm2_homes, &shared).context("PM2's directory")?;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(3);
-    while home.refresh().await.is_err() && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let mut findings = Vec::new();
+    for home in homes.all() {
+        while home.refresh().await.is_err() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let (path, processes) = (home.path(), home.processes(|_| Default::default()));
+        let found = check::findings(path, &home.state(), &processes, &Host::read(path));
+        findings.extend(found.into_iter().map(|found| found.of_home(home.label())));
     }
-    let processes = home.processes(|_| Default::default());
-    let mut findings = check::findings(&path, &home.state(), &processes, &Host::read(&path));
+    findings.push(check::startup());
+    findings.extend(check::tokens(&config.tokens, Time::now()));
+    let processes = homes.first().processes(|_| Default::default());
     let root = config.slots.root(config.state_dir.as_deref(), std::env::var("HOME").ok());
-    findings.extend(slots::check::findings(&config.slots, root, &processes).await);
+    let nobody = config.tokens.is_empty() && config.users.is_empty();
+    let open = config.anonymous_read || nobody;
+    findings.extend(slots::check::findings(&config.slots, root, &processes, open).await);
     let text = if json {
         serde_json::to_string_pretty(&serde_json::json!({ "findings": findings }))?
     } else {

@@ -1,5 +1,9 @@
 //! Settings of the exporter.
 
+mod homes;
+mod relays;
+mod tokens;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,66 +11,95 @@ use std::time::Duration;
 use exposition::Labels;
 use exposition::compat::Compat;
 use service::config::{Form, Key, Mistakes, Reader, Settings};
+use service::limits::Reach;
 use service::log;
 use service::quantity;
-use service::token::TokenHash;
+use service::tls::ServerTls;
 
-use crate::access::{Scope, TokenEntry};
+use crate::access::TokenEntry;
 use crate::filter::Filter;
 use crate::slots;
+use crate::web_config::WebConfig;
+
+pub use homes::HomePaths;
+pub use relays::Relay;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Every key of `exporter.toml`.
 pub const SETTINGS: Settings = Settings {
     env_prefix: "PM2_EXPORTER",
+    shared: &Reach::KEYS,
     keys: &[
-        key("listen", Form::Text, "ADDRESS", "Where to listen [default: 127.0.0.1:10209]"),
-        key("pm2_homes", Form::List, "DIR", "PM2's directory [default: $PM2_HOME or ~/.pm2]"),
+        key("listen", Form::Text, "ADDRESS", "Where to listen (default: 127.0.0.1:10209)"),
+        key(
+            "pm2_homes",
+            Form::List,
+            "DIRS",
+            "PM2's directories, slots in the first (default: $PM2_HOME or ~/.pm2)",
+        ),
         key(
             "state_dir",
             Form::Text,
             "DIR",
-            "Where journal and counters are kept [default: $STATE_DIRECTORY, or in memory]",
+            "Where journal and counters are kept (default: $STATE_DIRECTORY, or in memory)",
         ),
-        key("sample_interval", Form::Text, "DURATION", "Between samples [default: 10s]"),
+        key("sample_interval", Form::Text, "DURATION", "Between samples (default: 10s)"),
         key(
             "custom_metrics_max_age",
             Form::Text,
             "DURATION",
-            "How old the metrics that applications report may be [default: 10s]",
+            "How old the metrics that applications report may be (default: 10s)",
         ),
-        key("journal_size", Form::Text, "SIZE", "Memory for the journal [default: 2MiB]"),
+        key("journal_size", Form::Text, "SIZE", "Memory for the journal (default: 2MiB)"),
         key(
             "compat",
             Form::Text,
             "NAME",
-            "Serve other names: pm2-metrics or pm2-prom-module [default: none]",
+            "Serve other names: pm2-metrics or pm2-prom-module (default: none)",
         ),
         key("include", Form::List, "NAMES", "Watch only these apps; * stands for anything"),
         key("exclude", Form::List, "NAMES", "Do not watch these apps"),
-        key("modules", Form::Text, "BOOL", "Watch PM2's modules as well [default: true]"),
+        key("modules", Form::Text, "BOOL", "Watch PM2's modules as well (default: true)"),
         key("labels", Form::Toml, "TOML", "Labels for every series, such as {dc = \"eu1\"}"),
         key(
             "exit_stderr",
             Form::Text,
             "BOOL",
-            "Whether exits carry the last lines of stderr [default: true]",
+            "Whether exits carry the last lines of stderr (default: true)",
         ),
         key(
             "anonymous_read",
             Form::Text,
             "BOOL",
-            "Let everybody read, although there are tokens [default: false]",
+            "Let everybody read, although there are tokens (default: false)",
         ),
         key(
             "log_level",
             Form::Text,
             "LEVEL",
-            "off, error, warn, info, debug, trace [default: info]",
+            "off, error, warn, info, debug, trace (default: info)",
         ),
-        key("log_format", Form::Text, "FORMAT", "text or json [default: text]"),
-        key("tokens", Form::Toml, "TOML", "Who may do what: name, sha256, scopes"),
+        key("log_format", Form::Text, "FORMAT", "text or json (default: text)"),
+        key("tls", Form::Toml, "TOML", "TLS: cert_file, key_file, client_ca_file, …"),
+        key(
+            "web_config_file",
+            Form::Text,
+            "FILE",
+            "TLS and users in the form of Prometheus' web.config.file",
+        ),
+        key(
+            "tokens",
+            Form::Toml,
+            "TOML",
+            "Who may do what: name, sha256, scopes, apps, slots, expires",
+        ),
+        key(
+            "relay",
+            Form::Toml,
+            "TOML",
+            "Applications' own Prometheus pages: app, url, instance_id, …",
+        ),
         key("slots", Form::Toml, "TOML", "Slots: root, env, slot (name, port)"),
     ],
 };
@@ -80,8 +113,8 @@ const fn key(name: &'static str, form: Form, value: &'static str, help: &'static
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// PM2's directory.
-    pub pm2_home: PathBuf,
+    /// PM2's directories.
+    pub pm2_homes: HomePaths,
     /// Where what must outlive the exporter is kept; without it, it lives in memory.
     pub state_dir: Option<PathBuf>,
     /// Between samples.
@@ -100,12 +133,20 @@ pub struct Config {
     pub exit_stderr: bool,
     /// Everybody may read.
     pub anonymous_read: bool,
+    /// Who may ask how much, and by which name.
+    pub reach: Reach,
     /// What is logged.
     pub log_level: log::Level,
     /// How.
     pub log_format: log::Format,
+    /// TLS for who asks; without it, plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// Users who may read, with bcrypt's hashes of their passwords.
+    pub users: Vec<(String, String)>,
     /// Who may do what.
     pub tokens: Vec<TokenEntry>,
+    /// Pages of applications that are relayed.
+    pub relays: Vec<Relay>,
     /// Slots that were configured; the default ones are shown only where they exist.
     pub slots: slots::Settings,
 }
@@ -120,7 +161,7 @@ impl Config {
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Mistakes> {
         let listen = reader.value("listen").unwrap_or(SocketAddr::from(([127, 0, 0, 1], 10209)));
-        let pm2_home = pm2_home(&mut reader, &env);
+        let pm2_homes = homes::read(&mut reader, &env);
         // systemd makes a directory for a service that asks for one, and names it so.
         let state_dir =
             reader.path("state_dir").or_else(|| env("STATE_DIRECTORY").map(PathBuf::from));
@@ -153,19 +194,29 @@ impl Config {
         let labels = labels(&mut reader);
         let exit_stderr = reader.truth("exit_stderr", true);
         let anonymous_read = reader.truth("anonymous_read", false);
+        let reach = Reach::read(&mut reader, listen);
         let log_level = reader.value("log_level").unwrap_or_default();
         let log_format = reader.value("log_format").unwrap_or_default();
-        let tokens = tokens(&mut reader);
+        let tls = ServerTls::read(&mut reader);
+        let web = web_config(&mut reader);
+        if tls.is_some() && web.tls.is_some() {
+            reader.mistake(
+                "tls",
+                "is there beside tls_server_config in web_config_file: leave one out",
+            );
+        }
+        let tokens = tokens::read(&mut reader);
+        let relays = relays::read(&mut reader, pm2_homes.as_ref());
         let slots = slots::Settings::read(&mut reader);
-        if !listen.ip().is_loopback() && tokens.is_empty() {
+        if !listen.ip().is_loopback() && tokens.is_empty() && web.users.is_empty() {
             reader.mistake(
                 "listen",
                 format!("{listen} is reachable from outside, and there are no [[tokens]]"),
             );
         }
-        let config = pm2_home.map(|pm2_home| Self {
+        let config = pm2_homes.map(|pm2_homes| Self {
             listen,
-            pm2_home,
+            pm2_homes,
             state_dir,
             sample_interval,
             custom_metrics_max_age,
@@ -175,9 +226,13 @@ impl Config {
             labels,
             exit_stderr,
             anonymous_read,
+            reach,
             log_level,
             log_format,
+            tls: tls.or(web.tls),
+            users: web.users,
             tokens,
+            relays,
             slots,
         });
         reader.finish(config)
@@ -185,11 +240,16 @@ impl Config {
 }
 
 impl Config {
+    /// Whether there is anybody who can show who they are.
+    pub fn has_credentials(&self) -> bool {
+        !self.tokens.is_empty() || !self.users.is_empty()
+    }
+
     /// What is fixed while the program runs, by key.
-    pub(crate) fn needing_restart(&self) -> [(&'static str, String); 10] {
+    pub(crate) fn needing_restart(&self) -> [(&'static str, String); 13] {
         [
             ("listen", self.listen.to_string()),
-            ("pm2_homes", self.pm2_home.display().to_string()),
+            ("pm2_homes", format!("{:?}", self.pm2_homes)),
             ("state_dir", format!("{:?}", self.state_dir)),
             ("sample_interval", format!("{:?}", self.sample_interval)),
             ("custom_metrics_max_age", format!("{:?}", self.custom_metrics_max_age)),
@@ -197,43 +257,23 @@ impl Config {
             ("compat", self.compat.to_string()),
             ("include, exclude, modules", format!("{:?}", self.filter)),
             ("labels", format!("{:?}", self.labels)),
+            ("tls", format!("{:?}", self.tls)),
+            (
+                "max_connections, max_requests_per_second, trusted_proxies, allowed_hosts",
+                format!("{:?}", self.reach),
+            ),
+            ("relay", format!("{:?}", self.relays)),
             ("slots", format!("{:?}", self.slots)),
         ]
     }
 }
 
-fn pm2_home(reader: &mut Reader, env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    // The socket's name is added, and a socket's path is at most 107 bytes (unix(7)).
-    const LONGEST: usize = 107 - "/rpc.sock".len();
-    let absolute = |text: &str| {
-        let path = PathBuf::from(text);
-        if !path.is_absolute() {
-            return Err(format!("{text:?} is not an absolute path"));
-        }
-        if text.len() > LONGEST {
-            return Err(format!("{text:?} is too long for a socket: at most {LONGEST} bytes"));
-        }
-        Ok(path)
-    };
-    match reader.list("pm2_homes", absolute) {
-        Some(homes) if homes.len() == 1 => homes.into_iter().next(),
-        Some(homes) => {
-            if homes.len() > 1 {
-                reader.mistake("pm2_homes", "names several directories; this version watches one");
-            }
-            None
-        }
-        None => {
-            let home = env("PM2_HOME")
-                .filter(|path| !path.is_empty())
-                .or_else(|| env("HOME").map(|home| format!("{home}/.pm2")));
-            let Some(home) = home else {
-                reader.mistake("pm2_homes", "is not set, and neither PM2_HOME nor HOME is");
-                return None;
-            };
-            absolute(&home).map_err(|message| reader.mistake("pm2_homes", message)).ok()
-        }
-    }
+fn web_config(reader: &mut Reader) -> WebConfig {
+    let Some(path) = reader.path("web_config_file") else { return WebConfig::default() };
+    WebConfig::read(&path).unwrap_or_else(|message| {
+        reader.mistake("web_config_file", message);
+        WebConfig::default()
+    })
 }
 
 fn labels(reader: &mut Reader) -> Labels {
@@ -261,6 +301,9 @@ const OWN_LABELS: &[&str] = &[
     "name",
     "namespace",
     "instance_id",
+    "pm2_home",
+    "target",
+    "reason",
     "slot",
     "server",
     "job",
@@ -277,38 +320,6 @@ const OWN_LABELS: &[&str] = &[
     "result",
 ];
 
-fn tokens(reader: &mut Reader) -> Vec<TokenEntry> {
-    let mut names = Vec::new();
-    reader.tables("tokens", |reader| {
-        let name = reader.parsed("name", |text| {
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-            if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
-                return Err(format!(
-                    "{text:?} is not a name: 1 to 64 letters, digits, '-', '_', '.'"
-                ));
-            }
-            Ok(text.to_owned())
-        });
-        // The value is not shown: somebody may have put the token itself here.
-        let hash = reader.parsed("sha256", |text| text.parse::<TokenHash>().map_err(str::to_owned));
-        let scopes = reader.list("scopes", |text| text.parse::<Scope>());
-        for (key, missing) in
-            [("name", name.is_none()), ("sha256", hash.is_none()), ("scopes", scopes.is_none())]
-        {
-            if missing && !reader.was_wrong(key) {
-                reader.mistake(key, "is missing");
-            }
-        }
-        let (name, hash, scopes) = (name?, hash?, scopes?);
-        if names.contains(&name) {
-            reader.mistake("name", format!("{name:?} names an earlier token already"));
-            return None;
-        }
-        names.push(name.clone());
-        Some(TokenEntry { name, hash, scopes })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,7 +333,8 @@ mod tests {
     fn nothing_needs_to_be_configured() {
         let config = read("").unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:10209");
-        assert_eq!(config.pm2_home, PathBuf::from("/home/app/.pm2"));
+        assert_eq!(config.pm2_homes.first, PathBuf::from("/home/app/.pm2"));
+        assert!(!config.pm2_homes.are_several());
         assert!(config.tokens.is_empty() && !config.slots.configured);
     }
 
@@ -340,6 +352,38 @@ mod tests {
         .unwrap();
         assert_eq!(config.tokens[0].name, "poller");
         assert_eq!(config.slots.places[0].port, 3001);
+    }
+
+    #[test]
+    fn several_homes_are_watched_each_once() {
+        let homes = |text: &str| read(&format!("pm2_homes = {text}"));
+        let config = homes(r#"["/home/app/.pm2", "/home/web/.pm2/"]"#).unwrap();
+        assert!(config.pm2_homes.are_several());
+        assert_eq!(config.pm2_homes.all().count(), 2);
+        for wrong in [r#"["/a", "/a/"]"#, "[]", r#"["/a", "b"]"#] {
+            let mistakes = homes(wrong).unwrap_err();
+            assert!(mistakes.0[0].key.starts_with("pm2_homes"), "{mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_token_may_be_limited_and_may_end() {
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let token = |more: &str| {
+            read(&format!(
+                "[[tokens]]\nname = \"t\"\nsha256 = \"{hash}\"\nscopes = [\"read\"]\n{more}"
+            ))
+        };
+        let config = token("apps = [\"api*\"]\nexpires = \"2026-01-31T12:00:00Z\"").unwrap();
+        assert!(config.tokens[0].limits.is_some() && config.tokens[0].expires.is_some());
+        assert!(token("").unwrap().tokens[0].limits.is_none());
+        for (more, key) in [
+            ("slots = [\"../a\"]", "tokens[0].slots[0]"),
+            ("apps = [\"\"]", "tokens[0].apps[0]"),
+            ("expires = \"soon\"", "tokens[0].expires"),
+        ] {
+            assert_eq!(token(more).unwrap_err().0[0].key, key);
+        }
     }
 
     #[test]

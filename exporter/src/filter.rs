@@ -23,8 +23,9 @@ impl Filter {
     }
 }
 
-/// Greedy from the left: where the rest does not fit, the last star takes one more.
-fn matches(pattern: &str, text: &str) -> bool {
+/// Whether a text is what a pattern means: `*` stands for any characters. Greedy from the left:
+/// where the rest does not fit, the last star takes one more.
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
     let (mut at, mut on) = (0, 0);

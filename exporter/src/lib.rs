@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod app;
+pub mod basic;
 pub mod check;
 pub mod cli;
 pub mod commands;
@@ -16,6 +17,8 @@ pub mod logs;
 pub mod placeholder;
 pub mod pm2;
 pub mod readings;
+pub mod relay;
 pub mod revision;
 mod sampler;
 pub mod slots;
+pub mod web_config;

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use wire::{SlotId, Time};
 
-use crate::http::escape;
+use service::html::escape;
 
 /// Connections at a time; one more is closed at once.
 const CONNECTIONS: usize = 256;

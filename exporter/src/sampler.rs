@@ -25,7 +25,7 @@ pub(crate) async fn run(app: Arc<App>) {
         tokio::select! {
             () = app.shutdown.drain.cancelled() => return,
             _ = ticks.tick() => {
-                app.home.confirm(app.config.custom_metrics_max_age).await;
+                app.confirm().await;
                 try_ports(&app).await;
                 let processes = app.processes();
                 if swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
@@ -39,8 +39,8 @@ pub(crate) async fn run(app: Arc<App>) {
                 if changed.is_err() {
                     return;
                 }
+                // One that comes meanwhile has its own moment afterwards.
                 sleep(AFTER_EVENTS).await;
-                last_event.mark_unchanged();
                 try_ports(&app).await;
             }
         }
@@ -48,7 +48,7 @@ pub(crate) async fn run(app: Arc<App>) {
 }
 
 async fn try_ports(app: &App) {
-    app.slots.try_ports(&app.home.processes(|_| Default::default())).await;
+    app.slots.try_ports(&app.homes.first().processes(|_| Default::default())).await;
 }
 
 fn sampled(process: Process) -> SampledProcess {

@@ -50,6 +50,9 @@ impl FromStr for Compat {
 pub struct PeerProcess {
     /// App name.
     pub name: String,
+    /// PM2's directory, where several are watched: those exporters know one only, and this keeps
+    /// the series of several apart.
+    pub pm2_home: Option<Box<str>>,
     /// PM2's number.
     pub pm_id: u32,
     /// Number within the app, `NODE_APP_INSTANCE`.
@@ -118,6 +121,7 @@ fn pm2_metrics(writer: &mut Writer, processes: &[PeerProcess], now: Time) {
                 ("interpreter", &process.interpreter),
                 ("node_version", &process.node_version),
             ]);
+            let labels = labels.with(home(process));
             (labels, process)
         })
         .collect();
@@ -161,6 +165,18 @@ fn pm2_metrics(writer: &mut Writer, processes: &[PeerProcess], now: Time) {
     }
 }
 
+/// An app by its name and, where there are several, its PM2.
+type App<'a> = (&'a str, Option<&'a str>);
+
+fn app_of(process: &PeerProcess) -> App<'_> {
+    (&process.name, process.pm2_home.as_deref())
+}
+
+/// A label for the process's PM2, where there are several.
+fn home(process: &PeerProcess) -> Option<(&str, &str)> {
+    process.pm2_home.as_deref().map(|home| ("pm2_home", home))
+}
+
 /// Lower case, every run of other characters one `_`.
 fn tidy(name: &str) -> String {
     let mut tidy = String::with_capacity(name.len());
@@ -187,7 +203,7 @@ fn status_number(status: Status) -> f64 {
 
 fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadings, now: Time) {
     let none = Labels::default();
-    let apps: BTreeSet<&str> = processes.iter().map(|process| process.name.as_str()).collect();
+    let apps: BTreeSet<App<'_>> = processes.iter().map(app_of).collect();
     let total = host.memory_total_bytes.map(|bytes| bytes as f64);
     let free = host.memory_available_bytes.map(|bytes| bytes as f64);
     let cpus = host.cpus.map(f64::from);
@@ -207,10 +223,10 @@ fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadin
             }
         });
     }
-    let of = |app: &str| -> Vec<&PeerProcess> {
-        processes.iter().filter(|process| process.name == app).collect()
+    let of = |app: App<'_>| -> Vec<&PeerProcess> {
+        processes.iter().filter(|process| app_of(process) == app).collect()
     };
-    let running = |app: &str| -> Vec<&PeerProcess> {
+    let running = |app: App<'_>| -> Vec<&PeerProcess> {
         of(app).into_iter().filter(|process| process.has_pid).collect()
     };
     let memory = |process: &&PeerProcess| process.memory_bytes.unwrap_or(0) as f64;
@@ -218,7 +234,7 @@ fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadin
     let average = |values: Vec<f64>| {
         if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
     };
-    type OfApp<'a> = &'a dyn Fn(&str) -> f64;
+    type OfApp<'a> = &'a dyn Fn(App<'_>) -> f64;
     let each_app: [(&str, &str, OfApp<'_>); 6] = [
         ("pm2_app_instances", "Running instances.", &|app| running(app).len() as f64),
         ("pm2_app_average_memory", "Mean resident memory of an instance, in bytes.", &|app| {
@@ -239,8 +255,10 @@ fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadin
     ];
     for (name, help, value) in each_app {
         writer.gauge(name, help, |samples| {
-            for app in &apps {
-                samples.add(&Labels::new([("app", *app)]), value(app));
+            for &(name, home) in &apps {
+                let home = home.map(|home| ("pm2_home", home));
+                let labels = Labels::new([("app", name)]).with(home);
+                samples.add(&labels, value((name, home.map(|(_, home)| home))));
             }
         });
     }
@@ -249,7 +267,8 @@ fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadin
         .filter(|process| process.has_pid)
         .map(|process| {
             let id = process.pm_id.to_string();
-            (Labels::new([("app", process.name.as_str()), ("instance", &id)]), process)
+            let labels = Labels::new([("app", process.name.as_str()), ("instance", &id)]);
+            (labels.with(home(process)), process)
         })
         .collect();
     let mut each = |name: &str, help: &str, value: &dyn Fn(&PeerProcess) -> Option<f64>| {
@@ -306,6 +325,7 @@ mod tests {
         };
         PeerProcess {
             name: name.to_owned(),
+            pm2_home: None,
             pm_id,
             instance: 0,
             status,
@@ -356,6 +376,27 @@ mod tests {
         assert!(
             samples.iter().any(|line| line.starts_with("pm2_up{id=\"1\"") && line.ends_with(" 0"))
         );
+    }
+
+    #[test]
+    fn series_of_several_homes_stay_apart() {
+        let in_home = |home: &str| PeerProcess {
+            pm2_home: Some(home.into()),
+            ..process("api", 0, Status::Online)
+        };
+        for compat in [Compat::Pm2Metrics, Compat::PromModule] {
+            let mut writer = Writer::new(Format::Text);
+            let all = [in_home("/a"), in_home("/b")];
+            write(&mut writer, compat, &all, &HostReadings::default(), Time::from_millis(25_000));
+            let page = writer.finish();
+            let mut samples: Vec<&str> =
+                page.lines().filter(|line| !line.starts_with('#')).collect();
+            let count = samples.len();
+            samples.sort_unstable();
+            samples.dedup();
+            assert_eq!(samples.len(), count, "{page}");
+            assert!(page.contains("pm2_home=\"/b\""), "{page}");
+        }
     }
 
     #[test]

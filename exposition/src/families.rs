@@ -43,6 +43,8 @@ families! {
         "The PM2 daemon."
     CONFIRMED Gauge "pm2_last_confirmed_timestamp_seconds" []
         "When the PM2 daemon last confirmed its process list."
+    DRIFTS Counter "pm2_table_drifts_total" []
+        "Times that a routine look at PM2's own list found what nothing had told, and mended it."
 
     DUMP_MISSING Gauge "pm2_dump_missing_processes" []
         "Apps that PM2 has and that its saved list lacks: a reboot would lose them."
@@ -117,10 +119,25 @@ families! {
     HOST_FS_SIZE Gauge "pm2_host_filesystem_size_bytes" []
         "Size of the file system that holds PM2's directory."
 
+    RELAY_UP Gauge "pm2_relay_up" ["target"]
+        "Whether the application's own page was read; asked of the exporter itself."
+    RELAY_SERIES Gauge "pm2_relay_series" ["target"]
+        "Series of the application's own page that were relayed; asked of the exporter itself."
+    RELAY_CLASHES Gauge "pm2_relay_clashes" ["target", "reason"]
+        "Families of the application's own page that could not stand as they were, by reason; asked of the exporter itself."
+    RELAY_ERRORS Counter "pm2_relay_errors_total" ["target", "reason"]
+        "Times that the application's own page could not be read, by reason; asked of the exporter itself."
+    RELAY_DURATION Gauge "pm2_relay_duration_seconds" ["target"]
+        "How long it took to read the application's own page; asked of the exporter itself."
+
     EXPORTER_BUILD Info "pm2_exporter_build_info" ["version"]
         "The exporter."
     EXPORTER_RELOAD Gauge "pm2_exporter_config_last_reload_successful" []
         "Whether the last reload of the configuration was taken; asked of the exporter itself."
+    EXPORTER_CERTIFICATE Gauge "pm2_exporter_certificate_expiry_timestamp_seconds" []
+        "When the exporter's certificate ends being good; asked of the exporter itself."
+    EXPORTER_TOKEN Gauge "pm2_exporter_token_expiry_timestamp_seconds" ["token"]
+        "When a token of the exporter ends being good, where it was given an end."
     EXPORTER_READ Gauge "pm2_exporter_read_duration_seconds" []
         "How long it took to gather what this page tells; asked of the exporter itself."
 }

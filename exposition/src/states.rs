@@ -1,4 +1,4 @@
-use wire::{Process, RestartCause, SlotType, State, Status};
+use wire::{Pm2State, Process, RestartCause, SlotType, State, Status};
 
 use crate::families as f;
 use crate::writer::{Labels, Samples, Writer};
@@ -25,35 +25,56 @@ pub fn write_states(writer: &mut Writer, sources: &[Source<'_>]) {
             samples.add_with(source.labels, &[("version", version)], 1.0);
         }
     });
+    writer.family(&f::EXPORTER_TOKEN, |samples| {
+        for source in sources {
+            for token in &source.state.exporter.token_expiries {
+                let end = token.expires_at.as_seconds();
+                samples.add_with(source.labels, &[("token", &token.name)], end);
+            }
+        }
+    });
 }
 
 fn write_pm2(writer: &mut Writer, sources: &[Source<'_>]) {
+    let homes: Vec<(Labels, &Pm2State)> = sources
+        .iter()
+        .flat_map(|source| {
+            let several = !source.state.homes.is_empty();
+            source.state.pm2_homes().iter().map(move |pm2| {
+                let home = several.then_some(("pm2_home", pm2.home.as_str()));
+                (source.labels.with(home), pm2)
+            })
+        })
+        .collect();
     writer.family(&f::UP, |samples| {
-        for source in sources {
-            samples.add(source.labels, truth(source.state.pm2.up));
+        for (labels, pm2) in &homes {
+            samples.add(labels, truth(pm2.up));
         }
     });
     writer.family(&f::INFO, |samples| {
-        for source in sources {
-            if let Some(version) = &source.state.pm2.version {
-                samples.add_with(source.labels, &[("version", version)], 1.0);
+        for (labels, pm2) in &homes {
+            if let Some(version) = &pm2.version {
+                samples.add_with(labels, &[("version", version)], 1.0);
             }
         }
     });
     writer.family(&f::CONFIRMED, |samples| {
-        for source in sources {
-            if let Some(time) = source.state.pm2.confirmed_at {
-                samples.add(source.labels, time.as_seconds());
-            }
+        for (labels, pm2) in &homes {
+            optional(samples, labels, pm2.confirmed_at.map(|time| time.as_seconds()));
         }
     });
-    type Count = fn(&wire::Pm2State) -> Option<u32>;
+    writer.family(&f::DRIFTS, |samples| {
+        for (labels, pm2) in &homes {
+            samples.add(labels, pm2.drifts as f64);
+        }
+    });
+    type Count = fn(&Pm2State) -> Option<u32>;
     let counts: [(&Family, Count); 2] =
         [(&f::DUMP_MISSING, |pm2| pm2.dump_missing), (&f::DUMP_EXTRA, |pm2| pm2.dump_extra)];
     for (family, count) in counts {
         writer.family(family, |samples| {
-            for source in sources {
-                optional(samples, source.labels, count(&source.state.pm2).map(f64::from));
+            for (labels, pm2) in &homes {
+                optional(samples, labels, count(pm2).map(f64::from));
             }
         });
     }
@@ -69,13 +90,15 @@ fn write_processes(writer: &mut Writer, sources: &[Source<'_>]) {
     let rows: Vec<Row<'_>> = sources
         .iter()
         .flat_map(|source| {
-            source.state.processes.iter().map(|process| Row {
-                labels: source.labels.with([
-                    ("name", process.instance.name.as_str()),
-                    ("namespace", &process.instance.namespace),
-                    ("instance_id", &process.instance.instance_id.to_string()),
-                ]),
-                process,
+            source.state.processes.iter().map(|process| {
+                let instance = &process.instance;
+                let own = [
+                    ("name", instance.name.as_str()),
+                    ("namespace", &instance.namespace),
+                    ("instance_id", &instance.instance_id.to_string()),
+                ];
+                let home = instance.pm2_home.as_deref().map(|home| ("pm2_home", home));
+                Row { labels: source.labels.with(own.into_iter().chain(home)), process }
             })
         })
         .collect();

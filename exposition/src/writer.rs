@@ -26,6 +26,19 @@ impl Labels {
         push_label(&mut self.0, name, value);
     }
 
+    /// Whether there is one of this name. A quote within a value is escaped, so none looks like one.
+    pub fn has(&self, name: &str) -> bool {
+        let mut rest = self.0.as_str();
+        let start = format!("{name}=\"");
+        while let Some(at) = rest.find(&start) {
+            if at == 0 || rest.as_bytes()[at - 1] == b',' {
+                return true;
+            }
+            rest = &rest[at + start.len()..];
+        }
+        false
+    }
+
     /// Both, these first.
     pub fn with<'a>(&self, more: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut all = self.clone();
@@ -84,10 +97,28 @@ impl Writer {
         self.named(name, "gauge", help, write);
     }
 
-    fn named(&mut self, name: &str, kind: &str, help: &str, write: impl FnOnce(&mut Samples<'_>)) {
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn named(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        write: impl FnOnce(&mut Samples<'_>),
+    ) {
         let start = self.out.len();
         let (title, kind) = match self.format {
-            Format::Text => (name, if kind == "info" { "gauge" } else { kind }),
+            Format::Text => match kind {
+                "info" => (name, "gauge"),
+                "unknown" => (name, "untyped"),
+                _ => (name, kind),
+            },
+            // Only samples with the suffix are a counter's there.
+            Format::OpenMetrics if kind == "counter" && !name.ends_with("_total") => {
+                (name, "unknown")
+            }
             // The suffix belongs to the sample, not to the family (OpenMetrics, 5.1).
             Format::OpenMetrics => (
                 match kind {
@@ -114,7 +145,8 @@ impl Writer {
         escape(out, help, self.format == Format::OpenMetrics);
         out.push('\n');
         let head = out.len();
-        write(&mut Samples { out, name, suffix: "" });
+        let format = self.format;
+        write(&mut Samples { out, name, suffix: "", format });
         if self.out.len() == head {
             self.out.truncate(start);
         }
@@ -160,6 +192,7 @@ pub struct Samples<'a> {
     out: &'a mut String,
     name: &'a str,
     suffix: &'static str,
+    format: Format,
 }
 
 impl Samples<'_> {
@@ -170,9 +203,31 @@ impl Samples<'_> {
 
     /// One sample with further labels.
     pub fn add_with(&mut self, labels: &Labels, more: &[(&str, &str)], value: f64) {
+        let name = (self.name, self.suffix);
+        self.write(name, labels, more, value);
+    }
+
+    /// One sample of a name that is not the family's.
+    pub(crate) fn add_as(
+        &mut self,
+        name: &str,
+        labels: &Labels,
+        more: &[(&str, &str)],
+        value: f64,
+    ) {
+        self.write((name, ""), labels, more, value);
+    }
+
+    fn write(
+        &mut self,
+        (name, suffix): (&str, &str),
+        labels: &Labels,
+        more: &[(&str, &str)],
+        value: f64,
+    ) {
         let out = &mut *self.out;
-        out.push_str(self.name);
-        out.push_str(self.suffix);
+        out.push_str(name);
+        out.push_str(suffix);
         if !labels.0.is_empty() || !more.is_empty() {
             out.push('{');
             out.push_str(&labels.0);
@@ -192,10 +247,11 @@ impl Samples<'_> {
     fn histogram(&mut self, labels: &Labels, histogram: &prometheus::proto::Histogram) {
         self.suffix = "_bucket";
         for bucket in histogram.get_bucket() {
-            let mut bound = String::new();
-            push_number(&mut bound, bucket.upper_bound());
+            let mut text = String::new();
+            push_number(&mut text, bucket.upper_bound());
             if bucket.upper_bound().is_finite() {
-                self.add_with(labels, &[("le", &bound)], bucket.cumulative_count() as f64);
+                let le = bound(&text, self.format);
+                self.add_with(labels, &[("le", &le)], bucket.cumulative_count() as f64);
             }
         }
         let count = histogram.get_sample_count() as f64;
@@ -205,6 +261,22 @@ impl Samples<'_> {
         self.suffix = "_count";
         self.add(labels, count);
         self.suffix = "";
+    }
+}
+
+/// The bound of a bucket or a quantile as the format has it: OpenMetrics writes whole numbers with
+/// a decimal (1.0, "Canonical numbers").
+pub(crate) fn bound(text: &str, format: Format) -> String {
+    match text.parse::<f64>() {
+        Ok(number) if format == Format::OpenMetrics => {
+            let mut out = String::new();
+            push_number(&mut out, number);
+            if number.is_finite() && !out.contains('.') {
+                out.push_str(".0");
+            }
+            out
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -36,6 +36,23 @@ fn openmetrics_with_a_server() {
 }
 
 #[test]
+fn several_homes_are_told_apart_by_a_label() {
+    let state: wire::State =
+        serde_json::from_str(include_str!("../../wire/golden/homes.json")).unwrap();
+    let mut writer = Writer::new(Format::Text);
+    write_states(&mut writer, &[Source { labels: &Labels::default(), state: &state }]);
+    let page = writer.finish();
+    for line in [
+        "pm2_up{pm2_home=\"/home/app/.pm2\"} 1",
+        "pm2_up{pm2_home=\"/home/web/.pm2\"} 0",
+        "pm2_info{pm2_home=\"/home/app/.pm2\",version=\"7.0.4\"} 1",
+        "pm2_process_up{name=\"api\",namespace=\"default\",instance_id=\"0\",pm2_home=\"/home/app/.pm2\"} 0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} in {page}");
+    }
+}
+
+#[test]
 fn a_process_has_at_most_thirty_series() {
     // TARGETS C3; the application's own metrics have a bound of their own.
     let page = page(Format::Text, &Labels::default());

@@ -123,6 +123,8 @@ fn dashboards_ask_for_metrics_and_labels_that_exist() {
         for (place, expression, over_time) in expressions(&dashboard(file)) {
             let mut found = mistakes(&expression, &catalogue);
             for selector in promql::read(&expression).selectors {
+                found.extend(narrowness(&selector));
+                found.extend(kind_of_use(&selector));
                 if !selector.metric.ends_with("_total") && !selector.metric.ends_with("_bucket") {
                     continue;
                 }
@@ -141,6 +143,34 @@ fn dashboards_ask_for_metrics_and_labels_that_exist() {
     complain(&wrong);
 }
 
+/// Every series is chosen by a variable, in the place of `job` and `instance`.
+fn narrowness(selector: &promql::Selector) -> Option<String> {
+    let name = selector.metric.as_str();
+    // Where there is nothing to choose from yet: the variables' own queries.
+    if matches!(name, "pm2_up" | "pm2_server_up" | "pm2_poller_build_info")
+        && selector.labels.iter().all(|label| label == "__name__")
+    {
+        return None;
+    }
+    let label = if name.starts_with("pm2_poller_") { "instance" } else { "server" };
+    // The poller's own target, of which there is no server.
+    let own = name == "up" && selector.labels.contains(&"job".to_owned());
+    let narrow = own || selector.labels.iter().any(|has| has == label);
+    (!narrow).then(|| format!("{name} is not chosen by {label}"))
+}
+
+/// Rates are of counters, slopes of gauges.
+fn kind_of_use(selector: &promql::Selector) -> Option<String> {
+    let (name, function) = (selector.metric.as_str(), selector.function.as_str());
+    let counts = ["_total", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end));
+    let right = match function {
+        "rate" | "irate" | "increase" => counts,
+        "deriv" | "delta" | "idelta" | "predict_linear" | "changes" => !counts,
+        _ => true,
+    };
+    (!right).then(|| format!("{function} of {name}"))
+}
+
 #[test]
 fn dashboards_are_whole() {
     assert_eq!(names_in(&grafana("dashboards")), DASHBOARDS.map(|(file, _)| file));
@@ -156,6 +186,9 @@ fn dashboards_are_whole() {
         check(!text(&dashboard, "title").is_empty(), "title");
         check(!text(&dashboard, "description").is_empty(), "description");
         check(dashboard["schemaVersion"].as_u64() >= Some(39), "schemaVersion");
+        check(dashboard["graphTooltip"] == 1, "graphs do not share the moment that is pointed at");
+        check(dashboard["tags"] == serde_json::json!(["pm2-fleet"]), "tags, which links go by");
+        check(list(&dashboard["annotations"], "list").len() > 1, "no annotations");
         check(dashboard["editable"] == false, "is editable, and Grafana would not keep the change");
         check(dashboard.get("id").is_none(), "id, which is another in every Grafana");
         let link = &dashboard["links"][0];
@@ -219,8 +252,15 @@ fn panels_explain_themselves() {
             check(text(panel, "description").ends_with('.'), "has no description");
             check(text(&panel["datasource"], "uid") == "${datasource}", "has its own data source");
             check(!list(panel, "targets").is_empty(), "asks for nothing");
+            let over_time = ["timeseries", "state-timeline"].contains(&text(panel, "type"));
             for target in list(panel, "targets") {
                 check(text(&target["datasource"], "uid") == "${datasource}", "asks elsewhere");
+                let legend = text(target, "legendFormat");
+                check(!over_time || !["", "__auto"].contains(&legend), "has no legend");
+                check(
+                    over_time != (target["instant"] == true) || text(panel, "type") == "stat",
+                    "asks for a moment where it shows time, or the reverse",
+                );
             }
             let defaults = &panel["fieldConfig"]["defaults"];
             check(!text(defaults, "unit").is_empty(), "has no unit");
@@ -279,7 +319,7 @@ fn alerts_are_explained_and_tested_both_ways() {
         .collect();
     let mut wrong = Vec::new();
     let alerts = alerts();
-    assert!(alerts.len() >= 16);
+    assert!(alerts.len() >= 18);
     for (name, block) in &alerts {
         let mut found = mistakes(&value(block, "expr:"), &catalogue);
         let mut check = |good: bool, what: &str| {
@@ -291,7 +331,8 @@ fn alerts_are_explained_and_tested_both_ways() {
         check(["critical", "warning"].contains(&severity.as_str()), "severity");
         check(!value(block, "summary:").is_empty(), "summary");
         let description = value(block, "description:");
-        check(description.contains("$labels") && description.ends_with('.'), "description");
+        let last = description.trim_end_matches("{{- end }}").trim_end();
+        check(description.contains("$labels") && last.ends_with('.'), "description");
         let url = value(block, "runbook_url:");
         check(url.ends_with(&format!("/runbooks/{name}.md")), "runbook_url");
         let page = std::fs::read_to_string(grafana(&format!("runbooks/{name}.md")));
@@ -328,6 +369,32 @@ fn alerts_are_explained_and_tested_both_ways() {
         }
     }
     complain(&wrong);
+}
+
+/// What Prometheus alerts on and what the poller notifies of are the same, in the same order.
+#[test]
+fn alerts_are_those_of_the_one_list() {
+    let of_file: Vec<[String; 4]> = alerts()
+        .into_iter()
+        .map(|(name, block)| {
+            let hold = match value(&block, "for:").as_str() {
+                "" => "0m".to_owned(),
+                hold => hold.to_owned(),
+            };
+            let summary = value(&block, "summary:");
+            let summary = summary.trim_matches('"').replace("{{ or ", "{").replace("{{ ", "{");
+            let summary = summary.replace(" $labels.", "|").replace("$labels.", "");
+            [name, value(&block, "severity:"), hold, summary.replace(" }}", "}")]
+        })
+        .collect();
+    let of_list: Vec<[String; 4]> = exposition::alerts::ALL
+        .iter()
+        .map(|alert| {
+            let hold = format!("{}m", alert.hold.as_secs() / 60);
+            [alert.name.into(), alert.severity.as_str().into(), hold, alert.summary.into()]
+        })
+        .collect();
+    assert_eq!(of_file, of_list);
 }
 
 #[test]

@@ -2,23 +2,30 @@
 
 use std::sync::Arc;
 
+use service::gzip::Gzip;
 use service::shutdown::Shutdown;
-use tokio::sync::broadcast;
+use service::tls::Acceptor;
 
 use crate::access::Access;
+use crate::client::Client;
 use crate::commands::Commands;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoredEvent};
-
-/// Events that a slow reader of the live stream may be behind by before it is dropped.
-pub const STREAM_QUEUE: usize = 1024;
+use crate::notify::{Board, Status};
+use crate::registry::Registry;
+use crate::store::Store;
 
 /// See the module.
 #[derive(Debug)]
 pub struct App {
     /// What outlives the process.
     pub store: Store,
+    /// TLS of the listener.
+    pub tls: Option<Arc<Acceptor>>,
+    /// Asks exporters.
+    pub client: Client,
+    /// Which servers there are.
+    pub registry: Arc<Registry>,
     /// What is known now.
     pub fleet: Arc<Fleet>,
     /// Who may do what.
@@ -27,8 +34,21 @@ pub struct App {
     pub commands: Arc<Commands>,
     /// The poller's metrics of itself.
     pub metrics: Arc<Metrics>,
-    /// Events as they are stored.
-    pub events: broadcast::Sender<Arc<StoredEvent>>,
+    /// The alerts that hold now.
+    pub alerts: Board,
+    /// How receivers of alerts fare.
+    pub notify: Status,
+    /// Packs pages of metrics.
+    pub gzip: Gzip,
     /// Ends waits and streams when the program stops.
     pub shutdown: Shutdown,
+}
+
+impl App {
+    /// The database is damaged: it is marked, and the program ends, to begin anew with another.
+    pub fn damaged(&self) {
+        tracing::error!("the database is damaged: beginning anew with another");
+        self.store.mark_damaged();
+        self.shutdown.drain.cancel();
+    }
 }

@@ -1,21 +1,29 @@
 //! The poller's settings: read from all layers, checked together, valid once made.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+mod servers;
+mod storage;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
 use clap::ArgMatches;
-use reqwest::Url;
 use service::config::{Form, Key, Mistakes, Reader, Settings};
+use service::limits::Reach;
 use service::log;
-use wire::ServerId;
+use service::tls::ServerTls;
+
+use crate::client::ClientTls;
+use crate::notify::receiver::{self, Receiver};
+
+pub use servers::{MAX_TAGS, Target, exporter_url, is_https, read_token_file, word};
+pub use storage::{Backup, Keep};
 
 /// Every setting, as a flag, a variable and a key.
 pub const SETTINGS: Settings = Settings {
     env_prefix: "PM2_POLLER",
+    shared: &Reach::KEYS,
     keys: &[
         key("listen", "ADDRESS", "Address to listen on (default: 127.0.0.1:10210)"),
         key("database", "FILE", "SQLite database (default: pm2-poller.db)"),
@@ -33,17 +41,62 @@ pub const SETTINGS: Settings = Settings {
         ),
         key("command_timeout", "DURATION", "How long one command may take (default: 60s)"),
         key("anonymous_read", "BOOL", "Whether anybody may read (default: false)"),
-        key("keep_raw", "DURATION", "How long samples are kept (default: 48h)"),
+        key("keep_raw", "DURATION", "How long samples are kept as they came (default: 48h)"),
+        key("keep_minutes", "DURATION", "How long history by minute is kept (default: 30d)"),
+        key("keep_hours", "DURATION", "How long history by hour is kept (default: 400d)"),
         key("keep_events", "DURATION", "How long events are kept (default: 90d)"),
-        key("keep_commands", "DURATION", "How long commands and audit are kept (default: 400d)"),
+        key("keep_commands", "DURATION", "How long commands are kept (default: 400d)"),
+        key("keep_audit", "DURATION", "How long the audit is kept (default: 400d)"),
+        key(
+            "database_max_size",
+            "SIZE",
+            "When the database is larger, the oldest history goes (default: no limit)",
+        ),
+        Key {
+            name: "backup",
+            form: Form::Toml,
+            value: "TOML",
+            help: "Copies of the database by schedule: dir, every, keep",
+        },
         key("log_format", "FORMAT", "text or json (default: text)"),
         key("log_level", "LEVEL", "off, error, warn, info, debug, trace (default: info)"),
+        Key {
+            name: "tls",
+            form: Form::Toml,
+            value: "TOML",
+            help: "TLS of the listener: cert_file, key_file, client_ca_file, …",
+        },
+        Key {
+            name: "exporter_tls",
+            form: Form::Toml,
+            value: "TOML",
+            help: "TLS to https:// exporters: ca_file or fingerprint, cert_file, key_file",
+        },
+        Key {
+            name: "notify",
+            form: Form::Toml,
+            value: "TOML",
+            help: "Who is told of alerts: name, type, url or url_file, severities, …",
+        },
         Key {
             name: "servers",
             form: Form::Toml,
             value: "TOML",
             help: "Servers, as [{id = \"vm1\", url = \"http://vm1:10209\"}]",
         },
+        Key {
+            name: "server_files",
+            form: Form::List,
+            value: "FILE,…",
+            help: "Files of servers as Prometheus' file_sd reads them, such as targets/*.json; \
+                   what changes in them is used at once",
+        },
+        key(
+            "token_dir",
+            "DIR",
+            "Where tokens for exporters are kept that were made here or given over HTTP \
+             (default: exporter-tokens beside the database)",
+        ),
     ],
 };
 
@@ -54,13 +107,12 @@ const fn key(name: &'static str, value: &'static str, help: &'static str) -> Key
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Most tags of a server, and most bytes of one tag or group name.
-const MAX_TAGS: usize = 32;
-const MAX_WORD: usize = 64;
 
 /// What the poller was told to do.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that it was read from, if there is one.
+    pub file: Option<PathBuf>,
     /// Address to listen on.
     pub listen: SocketAddr,
     /// The SQLite file.
@@ -71,14 +123,28 @@ pub struct Config {
     pub command_timeout: Duration,
     /// Whether reading needs no credential although there are tokens.
     pub anonymous_read: bool,
+    /// Who may ask how much, and by which name.
+    pub reach: Reach,
     /// How long things are kept.
     pub keep: Keep,
+    /// Copies of the database, if any.
+    pub backup: Option<Backup>,
     /// How log lines look.
     pub log_format: log::Format,
     /// What is logged.
     pub log_level: log::Level,
+    /// TLS of the listener; without it, plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// TLS to those exporters for which nothing else is said.
+    pub exporter_tls: ClientTls,
+    /// Who is told of alerts.
+    pub notify: Vec<Arc<Receiver>>,
     /// Servers of the configuration, by id; the database may add others.
     pub servers: Vec<Arc<Target>>,
+    /// Files that list further ones; the last part of a path may have `*`.
+    pub server_files: Vec<PathBuf>,
+    /// Where tokens for exporters are kept that were made here or given over HTTP.
+    pub token_dir: PathBuf,
 }
 
 /// When polls happen and how long they may take.
@@ -94,33 +160,6 @@ pub struct Timing {
     pub wait_for_events: bool,
 }
 
-/// How long things are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
-    /// Samples.
-    pub raw: Duration,
-    /// Events.
-    pub events: Duration,
-    /// Commands and audit.
-    pub commands: Duration,
-}
-
-/// A server to poll. Two that are equal need no new task on a reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Its id: the only name it has here, whatever its exporter says.
-    pub id: ServerId,
-    /// Where its exporter is, without a slash at the end and without credentials.
-    pub url: String,
-    /// Its group; empty for none.
-    pub group: String,
-    /// Its tags, sorted.
-    pub tags: Vec<String>,
-    /// The `Authorization` header for its exporter, or why there is none although there
-    /// should be.
-    pub credential: Result<Option<HeaderValue>, String>,
-}
-
 impl Config {
     /// Reads every layer. `env` gives environment variables.
     ///
@@ -130,8 +169,9 @@ impl Config {
         matches: &ArgMatches,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Mistakes> {
+        let file = SETTINGS.file(matches, &env);
         let mut reader = SETTINGS.read(matches, env)?;
-        let config = Self::from_reader(&mut reader);
+        let config = Self { file, ..Self::from_reader(&mut reader) };
         reader.finish(Some(config))
     }
 
@@ -156,21 +196,27 @@ impl Config {
                 format!("{stale_after:?} is shorter than poll_interval, which is {interval:?}");
             reader.mistake("stale_after", message);
         }
+        let exporter_tls = ClientTls::read(reader, "exporter_tls").unwrap_or_default();
         let wait_for_events = reader.truth("wait_for_events", true);
+        let token_dir = reader.path("token_dir").unwrap_or_else(|| beside(&database));
         Self {
+            file: None,
             listen,
             database,
             timing: Timing { interval, timeout, stale_after, wait_for_events },
             command_timeout: reader.duration("command_timeout", 60 * SECOND, SECOND..=HOUR),
             anonymous_read: reader.truth("anonymous_read", false),
-            keep: Keep {
-                raw: reader.duration("keep_raw", 48 * HOUR, HOUR..=400 * DAY),
-                events: reader.duration("keep_events", 90 * DAY, HOUR..=3650 * DAY),
-                commands: reader.duration("keep_commands", 400 * DAY, DAY..=3650 * DAY),
-            },
+            reach: Reach::read(reader, listen),
+            keep: storage::keep(reader),
+            backup: storage::backup(reader),
             log_format: reader.value("log_format").unwrap_or_default(),
             log_level: reader.value("log_level").unwrap_or_default(),
-            servers: servers(reader),
+            tls: ServerTls::read(reader),
+            notify: receiver::read(reader),
+            servers: servers::servers(reader, &exporter_tls),
+            server_files: servers::files(reader),
+            token_dir,
+            exporter_tls,
         }
     }
 
@@ -178,130 +224,15 @@ impl Config {
     pub const MAX_WAIT: Duration = Duration::from_secs(60);
 }
 
-fn servers(reader: &mut Reader) -> Vec<Arc<Target>> {
-    let mut seen = BTreeSet::new();
-    reader.tables("servers", |server| {
-        let missing = |server: &mut Reader, key: &'static str| {
-            if !server.has(key) {
-                server.mistake(key, "is missing");
-            }
-        };
-        missing(server, "id");
-        missing(server, "url");
-        let id = server.value::<ServerId>("id");
-        if let Some(id) = &id
-            && !seen.insert(id.clone())
-        {
-            server.mistake("id", format!("{:?} is there twice", id.as_str()));
-        }
-        let url = server.parsed("url", exporter_url);
-        let group = server.parsed("group", word).unwrap_or_default();
-        let mut tags = server.list("tags", word).unwrap_or_default();
-        if tags.len() > MAX_TAGS {
-            server.mistake("tags", format!("{} tags; at most {MAX_TAGS} are allowed", tags.len()));
-        }
-        tags.sort();
-        tags.dedup();
-        let credential = match server.path("token_file") {
-            None => None,
-            Some(path) => match read_token_file(&path) {
-                Ok(header) => Some(header),
-                Err(message) => {
-                    server.mistake("token_file", message);
-                    None
-                }
-            },
-        };
-        Some(Arc::new(Target { id: id?, url: url?, group, tags, credential: Ok(credential) }))
-    })
-}
-
-/// A group or tag: 1 to 64 bytes without control characters or commas.
-///
-/// # Errors
-/// A sentence that names the text and what is allowed.
-pub fn word(text: &str) -> Result<String, String> {
-    let good = (1..=MAX_WORD).contains(&text.len())
-        && text.trim() == text
-        && !text.chars().any(|c| c.is_control() || c == ',');
-    if good {
-        return Ok(text.to_owned());
-    }
-    let shown: String = text.chars().take(MAX_WORD).collect();
-    Err(format!(
-        "{shown:?} is not allowed: 1 to {MAX_WORD} bytes without commas or control characters"
-    ))
-}
-
-/// The address of an exporter, in the form in which paths are added to it.
-///
-/// # Errors
-/// A sentence that names what is wrong; the text itself only when it holds no credential.
-pub fn exporter_url(text: &str) -> Result<String, String> {
-    let shown: String = text.chars().take(200).collect();
-    let url = Url::parse(text)
-        .map_err(|error| format!("is not a URL ({error}): http://HOST:PORT expected"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or password: put a token into token_file instead".to_owned());
-    }
-    match url.scheme() {
-        "http" => {}
-        "https" => {
-            return Err(format!("{shown:?}: this build has no TLS yet: only http:// is possible"));
-        }
-        other => return Err(format!("{shown:?}: {other:?} is not http")),
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("holds a query or fragment: http://HOST:PORT expected".to_owned());
-    }
-    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
-        return Err(format!("{shown:?} has no host"));
-    };
-    // Cloud providers hand out credentials at these addresses to whoever can make a server ask.
-    let link_local = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => address.is_link_local(),
-        Ok(IpAddr::V6(address)) => {
-            address.is_unicast_link_local()
-                || address.to_ipv4_mapped().is_some_and(|address| address.is_link_local())
-        }
-        Err(_) => false,
-    };
-    if link_local {
-        return Err(format!("{shown:?}: link-local addresses are not polled"));
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
-}
-
-/// The `Authorization` header from a file that holds a token, on one line.
-///
-/// # Errors
-/// The file cannot be read or holds something else; the token is never quoted.
-pub fn read_token_file(path: &Path) -> Result<HeaderValue, String> {
-    const MAX: u64 = 4096;
-    let shown = path.display();
-    let too_long = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > MAX);
-    if too_long {
-        return Err(format!("{shown} is longer than {MAX} bytes: one token expected"));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    let token = text.trim();
-    let good = (1..=512).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
-    let header = HeaderValue::try_from(format!("Bearer {token}"));
-    match header {
-        Ok(mut header) if good => {
-            header.set_sensitive(true);
-            Ok(header)
-        }
-        _ => {
-            Err(format!("{shown} holds no token: one line of 1 to 512 visible characters expected"))
-        }
-    }
+/// The folder of tokens that goes with a database.
+fn beside(database: &Path) -> PathBuf {
+    database.parent().unwrap_or(Path::new("")).join("exporter-tokens")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderValue;
 
     fn read(file: &str, env: &[(&str, &str)]) -> Result<Config, Mistakes> {
         let folder = tempfile::tempdir().unwrap();
@@ -350,7 +281,7 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once_with_its_key() {
         let file = "poll_interval = \"5s\"\npoll_timeout = \"6s\"\nstale_after = \"1s\"\n\
-            [[servers]]\nid = \"a\"\nurl = \"https://a\"\n\
+            [[servers]]\nid = \"a\"\nurl = \"https://a?x=1\"\n\
             [[servers]]\nid = \"a\"\nurl = \"http://user:canary@a\"\n\
             [[servers]]\nurl = \"ftp://a\"\ntoken = \"canary\"\n\
             [[servers]]\nid = \"c\"\nurl = \"http://c\"\ntoken_file = \"bad.token\"\n\

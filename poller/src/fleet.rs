@@ -4,26 +4,34 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashboards::ServerStatus;
+use tokio::time::Instant;
 use wire::{Instance, ServerId, State, Time};
 
 use crate::config::Target;
 use crate::poll::Failure;
+use crate::registry::{About, All};
 use crate::store::Known;
+use crate::trend::Trend;
+use crate::world::now;
 
 /// A server as it is known. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// What the registry says of it.
     pub target: Arc<Target>,
+    /// What else the registry says.
+    pub about: Arc<About>,
     /// What it said last, with the newest readings.
     pub state: Option<Arc<State>>,
     /// Cores used by each process, between its two newest samples.
     pub cpu: Arc<BTreeMap<Instance, f64>>,
     /// CPU of the machine as a fraction of all its cores, likewise.
     pub host_cpu: Option<f64>,
+    /// That over the last hour, as far as this program saw it.
+    pub trend: Trend,
     /// When it last answered.
     pub last_success: Option<Time>,
     /// The same by the clock that nobody sets.
@@ -39,13 +47,15 @@ pub struct Member {
 }
 
 impl Member {
-    fn new(target: Arc<Target>, known: Known) -> Self {
-        let age = known.last_success.map(|time| Time::now().millis_since(time).max(0));
+    fn new(target: Arc<Target>, about: Arc<About>, known: Known) -> Self {
+        let age = known.last_success.map(|time| now().millis_since(time).max(0));
         Self {
             target,
+            about,
             state: known.state,
             cpu: Arc::default(),
             host_cpu: None,
+            trend: Trend::default(),
             last_success: known.last_success,
             answered: age.and_then(|age| {
                 Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()))
@@ -72,6 +82,11 @@ impl Member {
         }
     }
 
+    /// Whether it was polled since this program started.
+    pub fn was_polled(&self) -> bool {
+        self.polled
+    }
+
     /// Why it is not online, in words.
     pub fn error(&self) -> Option<String> {
         self.failure.as_ref().map(|failure| failure.message.clone())
@@ -80,20 +95,22 @@ impl Member {
 
 /// What one answer brought.
 #[derive(Clone, Debug, Default)]
-pub struct News {
-    /// A whole new state, or the former with new readings.
+pub struct News<'a> {
+    /// A whole new state.
     pub state: Option<Arc<State>>,
     /// New rates.
-    pub rates: Option<Rates>,
+    pub rates: Option<Rates<'a>>,
+    /// CPU of the machine at each new sample.
+    pub host_cpu: Vec<(Time, f64)>,
     /// Entries that it says are gone.
     pub lost: u64,
 }
 
 /// Rates between the two newest samples.
-#[derive(Clone, Debug, Default)]
-pub struct Rates {
+#[derive(Clone, Copy, Debug)]
+pub struct Rates<'a> {
     /// Cores used by each process.
-    pub cpu: Arc<BTreeMap<Instance, f64>>,
+    pub cpu: &'a BTreeMap<Instance, f64>,
     /// CPU of the machine as a fraction of all its cores.
     pub host_cpu: Option<f64>,
 }
@@ -117,12 +134,22 @@ impl Fleet {
     }
 
     /// Takes a server in, with what is kept of it; one that is there only gets the new target.
-    pub fn put(&self, target: Arc<Target>, known: impl FnOnce() -> Known) {
+    pub fn put(&self, target: Arc<Target>, about: Arc<About>, known: impl FnOnce() -> Known) {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         match members.get_mut(&target.id) {
-            Some(member) => member.target = target,
+            Some(member) => (member.target, member.about) = (target, about),
             None => {
-                members.insert(target.id.clone(), Member::new(target, known()));
+                members.insert(target.id.clone(), Member::new(target, about, known()));
+            }
+        }
+    }
+
+    /// What else the registry says of those that are there, which polling need not know.
+    pub fn describe(&self, all: &All) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, it) in all {
+            if let Some(member) = members.get_mut(id).filter(|old| old.about != it.about) {
+                member.about = Arc::clone(&it.about);
             }
         }
     }
@@ -137,9 +164,22 @@ impl Fleet {
         self.members.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
+    /// Whether a server is there and answers.
+    pub fn is_online(&self, id: &ServerId) -> bool {
+        let stale_after = self.stale_after();
+        self.get(id).is_some_and(|member| member.status(stale_after) == ServerStatus::Online)
+    }
+
     /// Every server, by id.
     pub fn all(&self) -> Vec<Member> {
         self.members.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Ids of the servers of which `wanted` says so.
+    pub fn ids_where(&self, wanted: impl Fn(&Target) -> bool) -> Vec<ServerId> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let found = members.iter().filter(|(_, member)| wanted(&member.target));
+        found.map(|(id, _)| id.clone()).collect()
     }
 
     fn update(&self, id: &ServerId, change: impl FnOnce(&mut Member)) {
@@ -149,20 +189,41 @@ impl Fleet {
         }
     }
 
-    /// The server answered.
-    pub fn answered(&self, id: &ServerId, now: Time, news: News) {
+    /// The server answered. Where it sent no new state, `freshen` brings the readings of the one
+    /// that is known up to date, in place unless somebody is looking at it.
+    pub fn answered(
+        &self,
+        id: &ServerId,
+        now: Time,
+        news: News<'_>,
+        freshen: impl FnOnce(&mut Arc<State>),
+    ) {
         self.update(id, |member| {
             member.last_success = Some(now);
             member.answered = Some(Instant::now());
             member.failure = None;
             member.polled = true;
             member.lost = member.lost.saturating_add(news.lost);
-            if news.state.is_some() {
-                member.state = news.state;
+            match (news.state, &mut member.state) {
+                (Some(state), known) => *known = Some(state),
+                (None, Some(known)) => freshen(known),
+                (None, None) => {}
+            }
+            for (time, cpu) in news.host_cpu {
+                member.trend.add(time, cpu);
             }
             if let Some(rates) = news.rates {
-                member.cpu = rates.cpu;
+                renew(&mut member.cpu, rates.cpu);
                 member.host_cpu = rates.host_cpu;
+            }
+        });
+    }
+
+    /// Readings of the machine's CPU from before this program started.
+    pub fn remember(&self, id: &ServerId, cpu: &[(Time, f64)]) {
+        self.update(id, |member| {
+            for (time, cpu) in cpu {
+                member.trend.add(*time, *cpu);
             }
         });
     }
@@ -174,5 +235,16 @@ impl Fleet {
             member.duration = Some(duration);
             member.failure = failure;
         });
+    }
+}
+
+/// Takes over rates, of the same processes in place unless somebody is looking at them.
+fn renew(known: &mut Arc<BTreeMap<Instance, f64>>, new: &BTreeMap<Instance, f64>) {
+    if known.len() == new.len() && known.keys().eq(new.keys()) {
+        for (known, new) in Arc::make_mut(known).values_mut().zip(new.values()) {
+            *known = *new;
+        }
+    } else {
+        *known = Arc::new(new.clone());
     }
 }

@@ -1,48 +1,228 @@
-//! Retention, a little at a time.
+//! What keeps the database small and quick: folding history into blocks, retention, the limit of
+//! its size. All in small steps with pauses as long as the steps, so that polls come first.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wire::Time;
+use wire::{EventKind, Severity, Time};
 
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, Keep};
+use crate::store::{Before, Dropped, Removed, StoreError, Tier, copies};
 
-/// How often is looked for what is old enough.
-const EVERY: Duration = Duration::from_secs(60);
-/// Between two steps when there is more: writing comes first.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How often is looked for what is due.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
+const RETAIN_EVERY: Duration = Duration::from_secs(60);
+const MEASURE_EVERY: Duration = Duration::from_secs(600);
+/// Between two steps when there is more: at least so long, and as long as the step took.
+const PAUSE: Duration = Duration::from_millis(5);
+/// A longer write-ahead log is left to shrink first: somebody reads for long, a copy is made.
+const LOG_MOST: u64 = 8 << 20;
+/// How often is looked whether a copy is due, and when one that failed is tried again.
+const COPY_LOOK: Duration = Duration::from_secs(1);
+const COPY_AGAIN: Duration = Duration::from_secs(300);
+/// An event that history was dropped is told again after so long.
+const TELL_EVERY: Duration = Duration::from_secs(3600);
 
-/// Takes away what is old enough, until `stop`.
-pub async fn run(app: &App, configs: watch::Receiver<Config>, stop: CancellationToken) {
-    let mut wait = EVERY;
+/// Folds what is due, until `stop`.
+pub async fn fold(app: &App, stop: CancellationToken) {
+    let mut wait = FOLD_EVERY;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        let keep = configs.borrow().keep;
-        let now = Time::now();
-        let before = |keep: Duration| now.plus_millis(-(keep.as_millis() as i64));
-        let step = app.store.retain(before(keep.raw), before(keep.events), before(keep.commands));
-        wait = match step.await {
-            Ok(removed) => {
-                for (kind, count) in [
-                    ("sample", removed.samples),
-                    ("event", removed.events),
-                    ("command", removed.commands),
-                    ("name", removed.names),
-                ] {
-                    app.metrics.removed.with_label_values(&[kind]).inc_by(count);
-                }
-                if removed.may_be_more() { PAUSE } else { EVERY }
+        if app.store.sizes().1 > LOG_MOST {
+            wait = FOLD_EVERY;
+            continue;
+        }
+        let begun = Instant::now();
+        wait = match app.store.fold(Time::now()).await {
+            Ok(None) => FOLD_EVERY,
+            Ok(Some(folded)) => {
+                let tier = folded.tier.as_str();
+                app.metrics.folded.with_label_values(&[tier]).inc_by(folded.blocks);
+                app.metrics.folded_bytes.with_label_values(&[tier]).inc_by(folded.bytes);
+                app.metrics.fold_seconds.inc_by(begun.elapsed().as_secs_f64());
+                PAUSE.max(begun.elapsed())
             }
             Err(error) => {
-                app.metrics.store_errors.with_label_values(&[error.label()]).inc();
-                tracing::warn!(%error, "nothing old was taken away");
-                EVERY
+                failed(app, &error, "history was not folded");
+                RETAIN_EVERY
             }
         };
+    }
+}
+
+/// Takes away what is old enough or too much, until `stop`.
+pub async fn run(app: &App, configs: watch::Receiver<Config>, stop: CancellationToken) {
+    let mut wait = RETAIN_EVERY;
+    let mut measured: Option<Instant> = None;
+    let mut told: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        app.store.reserve_room();
+        let keep = configs.borrow().keep;
+        let begun = Instant::now();
+        wait = match step(app, keep, Time::now(), &mut told).await {
+            Ok(true) => PAUSE.max(begun.elapsed()),
+            Ok(false) => RETAIN_EVERY,
+            Err(error) => {
+                failed(app, &error, "nothing old was taken away");
+                RETAIN_EVERY
+            }
+        };
+        if measured.is_none_or(|then| then.elapsed() >= MEASURE_EVERY) {
+            measured = Some(Instant::now());
+            measure(app).await;
+        }
+    }
+}
+
+fn failed(app: &App, error: &StoreError, what: &str) {
+    app.metrics.store_errors.with_label_values(&[error.label()]).inc();
+    tracing::warn!(%error, "{what}");
+    if matches!(error, StoreError::Corrupt(_)) {
+        app.damaged();
+    }
+}
+
+/// Whether there is more to do at once.
+async fn step(
+    app: &App,
+    keep: Keep,
+    now: Time,
+    told: &mut Option<Instant>,
+) -> Result<bool, StoreError> {
+    let removed = app.store.retain(before(keep, now)).await?;
+    count(app, &removed);
+    if removed.retired > 0 {
+        app.registry.forgot().await;
+    }
+    let mut more = removed.more;
+    if let Some(most) = keep.max_size
+        && let Some(dropped) = app.store.shrink(most, now).await?
+    {
+        say_dropped(app, most, dropped, told).await?;
+        more = true;
+    }
+    more |= app.store.give_back().await?;
+    Ok(more)
+}
+
+/// The moments before which things go.
+pub fn before(keep: Keep, now: Time) -> Before {
+    let before = |keep: Duration| now.plus_millis(-(keep.as_millis() as i64));
+    Before {
+        samples: before(keep.raw),
+        minutes: before(keep.minutes),
+        hours: before(keep.hours),
+        events: before(keep.events),
+        commands: before(keep.commands),
+        audit: before(keep.audit),
+    }
+}
+
+fn count(app: &App, removed: &Removed) {
+    let [samples, minutes, hours] = removed.blocks;
+    for (kind, count) in [
+        ("sample", samples),
+        ("minute", minutes),
+        ("hour", hours),
+        ("recent", removed.recent),
+        ("event", removed.events),
+        ("command", removed.commands),
+        ("audit", removed.audit),
+        ("name", removed.names),
+        ("server", removed.retired),
+    ] {
+        app.metrics.removed.with_label_values(&[kind]).inc_by(count);
+    }
+}
+
+/// Loudly, but not over and over.
+async fn say_dropped(
+    app: &App,
+    most: u64,
+    dropped: Dropped,
+    told: &mut Option<Instant>,
+) -> Result<(), StoreError> {
+    let tier = dropped.tier.as_str();
+    app.metrics.dropped.with_label_values(&[tier]).inc_by(dropped.blocks);
+    if told.is_some_and(|then| then.elapsed() < TELL_EVERY) {
+        return Ok(());
+    }
+    *told = Some(Instant::now());
+    let message = format!(
+        "the database is larger than database_max_size, {most} bytes: history by {tier} up to {} \
+         was dropped",
+        dropped.up_to
+    );
+    tracing::warn!("{message}");
+    app.store.tell(EventKind::HISTORY_DROPPED, Severity::Warning, message).await?;
+    Ok(())
+}
+
+/// Makes copies of the database by schedule, until `stop`. The newest copy in the folder says
+/// when the next is due, so that a restart neither makes one more nor leaves one out.
+pub async fn copy(app: &App, configs: watch::Receiver<Config>, stop: CancellationToken) {
+    let mut tried: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COPY_LOOK) => {}
+        }
+        let Some(backup) = configs.borrow().backup.clone() else { continue };
+        let newest = copies(&backup.dir).ok().and_then(|copies| {
+            let newest = copies.last()?.metadata().ok()?.modified().ok()?;
+            newest.elapsed().ok()
+        });
+        let recent = newest.is_some_and(|age| age < backup.every);
+        let pause = COPY_AGAIN.min(backup.every);
+        if recent || tried.is_some_and(|then| then.elapsed() < pause) {
+            continue;
+        }
+        tried = Some(Instant::now());
+        match app.store.scheduled_copy(&backup.dir, backup.keep, Time::now()).await {
+            Ok(target) => {
+                app.metrics.backups.with_label_values(&["success"]).inc();
+                app.metrics.backup_time.set(Time::now().as_millis() / 1000);
+                tracing::info!(file = %target.display(), "the database was copied");
+            }
+            Err(error) => {
+                app.metrics.backups.with_label_values(&["failure"]).inc();
+                let message = format!("no copy of the database was made: {error}");
+                tracing::error!("{message}");
+                let told = app.store.tell(EventKind::BACKUP_FAILED, Severity::Error, message);
+                if let Err(error) = told.await {
+                    failed(app, &error, "that no copy was made was not told");
+                }
+            }
+        }
+    }
+}
+
+async fn measure(app: &App) {
+    match app.store.history_sizes().await {
+        Ok(sizes) => {
+            for (tier, (bytes, values)) in Tier::ALL.into_iter().zip(sizes) {
+                let labels = [tier.as_str()];
+                app.metrics.history_bytes.with_label_values(&labels).set(bytes);
+                app.metrics.history_values.with_label_values(&labels).set(values);
+            }
+        }
+        Err(error) => failed(app, &error, "the history was not measured"),
+    }
+    match app.store.rows().await {
+        Ok(rows) => {
+            for (kind, count) in rows {
+                app.metrics.database_rows.with_label_values(&[kind]).set(count);
+            }
+        }
+        Err(error) => failed(app, &error, "the database was not measured"),
     }
 }

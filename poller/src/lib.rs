@@ -14,7 +14,15 @@ pub mod fleet;
 pub mod housekeeping;
 pub mod http;
 pub mod metrics;
+pub mod notify;
+pub mod pki;
 pub mod poll;
 pub mod program;
 pub mod registry;
 pub mod store;
+pub mod trend;
+pub mod watched;
+mod world;
+
+#[cfg(test)]
+mod simulation;

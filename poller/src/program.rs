@@ -5,24 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service::config::Mistakes;
+use service::gzip::Gzip;
 use service::serve::{Limits, bind, serve};
 use service::shutdown::{Shutdown, hangups};
+use service::tls::Acceptor;
 use service::{Exit, Failure};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use wire::Time;
+use wire::{EventKind, Severity, Time};
 
-use crate::access::Access;
-use crate::app::{App, STREAM_QUEUE};
+use crate::access::{Access, FIRST_MINUTES};
+use crate::app::App;
 use crate::client::Client;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
-use crate::poll::{Plan, Tools};
+use crate::notify::{self, Board, Status};
+use crate::poll::Tools;
+use crate::registry::Registry;
 use crate::store::Store;
-use crate::{housekeeping, http, poll, registry};
+use crate::watched::Watched;
+use crate::{housekeeping, http, poll, trend};
 
 /// How long a stop waits for what is under way, before and after requests have ended.
 const DRAIN: Duration = Duration::from_millis(3500);
@@ -37,7 +42,6 @@ pub struct Program {
     config: Config,
     listener: TcpListener,
     tools: Tools,
-    plan: watch::Sender<Plan>,
     config_sender: watch::Sender<Config>,
     reloads: mpsc::Sender<()>,
     asked: mpsc::Receiver<()>,
@@ -49,10 +53,22 @@ impl Program {
     /// # Errors
     /// Each with the exit code that it ends the program with.
     pub async fn build(config: Config, shutdown: Shutdown) -> Result<Self, Failure> {
-        let store = Store::open(&config.database)
+        let (store, kept) = Store::open_or_replace(&config.database)
             .await
             .map_err(|error| Failure::new(Exit::Storage, error))?;
         let built = Self::with_store(config, shutdown, store.clone()).await;
+        if let (Ok(program), Some(kept)) = (&built, kept) {
+            program.app.metrics.replaced.set(1);
+            let message = format!(
+                "the database was damaged: it is kept as {}, and a new one has begun without its \
+                 history",
+                kept.display()
+            );
+            let told = store.tell(EventKind::DATABASE_REPLACED, Severity::Critical, message).await;
+            if let Err(error) = told {
+                tracing::error!(%error, "the event of the damaged database was not stored");
+            }
+        }
         if built.is_err() {
             store.close().await;
         }
@@ -63,49 +79,56 @@ impl Program {
         let storage = |error| Failure::new(Exit::Storage, anyhow::Error::from(error));
         let has_tokens =
             store.tokens().await.map_err(storage)?.iter().any(|it| it.is_valid(Time::now()));
-        let listener = bind(config.listen, has_tokens).await?;
+        let has_users = !store.users().await.map_err(storage)?.is_empty();
+        let listener = bind(config.listen, has_tokens || has_users).await?;
+        let tls = Acceptor::of(config.tls.clone())?;
         let metrics = Arc::new(Metrics::new()?);
         let fleet = Arc::new(Fleet::default());
         fleet.set_stale_after(config.timing.stale_after);
-        let loopback = config.listen.ip().is_loopback();
-        let access = Access::new(store.clone(), loopback, config.anonymous_read);
-        let access = Arc::new(access.await.map_err(storage)?);
         let client = Client::new(keep_open(&config))?;
-        let targets = registry::read(&config, &store).await.map_err(storage)?;
-        let mut known = store.known().await.map_err(storage)?;
-        for target in &targets {
-            fleet.put(Arc::clone(target), || known.remove(&target.id).unwrap_or_default());
-        }
-        let (events, _) = broadcast::channel(STREAM_QUEUE);
+        let config_sender = watch::channel(config.clone()).0;
+        let (of_fleet, of_metrics) = (Arc::clone(&fleet), Arc::clone(&metrics));
+        let registry =
+            Registry::new(store.clone(), of_fleet, of_metrics, config_sender.subscribe());
+        let registry = Arc::new(registry.await.map_err(storage)?);
+        // After the servers: limits may name their groups and tags.
+        let loopback = config.listen.ip().is_loopback();
+        let hosts = config.reach.hosts.clone();
+        let anonymous = config.anonymous_read;
+        let access = Access::new(store.clone(), Arc::clone(&fleet), loopback, anonymous, hosts);
+        let access = Arc::new(access.await.map_err(storage)?);
         let commands = Commands::new(
             store.clone(),
             client.clone(),
             Arc::clone(&fleet),
             Arc::clone(&metrics),
+            Arc::clone(&access),
             config.command_timeout,
         );
         let tools = Tools {
             store: store.clone(),
             fleet: Arc::clone(&fleet),
-            client,
+            client: client.clone(),
             metrics: Arc::clone(&metrics),
-            events: events.clone(),
         };
         metrics.reload_ok.set(1);
         metrics.reload_time.set(Time::now().as_millis() / 1000);
         let (reloads, asked) = mpsc::channel(1);
-        let app =
-            App { store, fleet, access, commands: Arc::new(commands), metrics, events, shutdown };
-        Ok(Self {
-            app: Arc::new(app),
-            plan: watch::channel(registry::plan(&config, targets)).0,
-            config_sender: watch::channel(config.clone()).0,
-            config,
-            listener,
-            tools,
-            reloads,
-            asked,
-        })
+        let app = App {
+            store,
+            tls,
+            client,
+            registry,
+            fleet,
+            access,
+            commands: Arc::new(commands),
+            metrics,
+            alerts: Board::default(),
+            notify: Status::default(),
+            gzip: Gzip::default(),
+            shutdown,
+        };
+        Ok(Self { app: Arc::new(app), config_sender, config, listener, tools, reloads, asked })
     }
 
     /// The address that is listened on.
@@ -131,36 +154,70 @@ impl Program {
     /// # Errors
     /// A task died, named by the error; or the signal for reloads cannot be listened to.
     pub async fn run(self, reload: Reload) -> Result<(), Failure> {
-        let Self { app, config, listener, tools, plan, config_sender, mut asked, .. } = self;
+        let Self { app, config, listener, tools, config_sender, mut asked, .. } = self;
         let shutdown = app.shutdown.clone();
         let mut hangups = hangups()?;
+        let mut watched = Watched::new(config.file.clone());
         tracing::info!(
             address = %listener.local_addr()?, database = %config.database.display(),
-            servers = plan.borrow().targets.len(), "listening"
+            servers = app.fleet.all().len(), "listening"
         );
+        if let Some(key) = app.access.open_first() {
+            let scheme = if app.tls.is_some() { "https" } else { "http" };
+            tracing::warn!(
+                link = format!("{scheme}://{}/login/first?key={key}", listener.local_addr()?),
+                minutes = FIRST_MINUTES,
+                "there is neither user nor token: make the first admin at this link, once, or by \
+                 'pm2-poller user add'"
+            );
+        }
         app.commands.settle().await;
 
-        let limits = Limits { drain: DRAIN, ..Limits::default() };
+        let limits = Limits { drain: DRAIN, ..Limits::of(&config.reach) };
         let mut tasks: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
-        let (router, stop) = (http::router(Arc::clone(&app)), shutdown.clone());
+        let (router, tls, stop) =
+            (http::router(Arc::clone(&app)), app.tls.clone(), shutdown.clone());
         tasks.spawn(async move {
-            serve(listener, router, limits, stop).await;
+            serve(listener, tls, router, limits, stop).await;
             ("http", Ok(()))
         });
-        let (plans, stop) = (plan.subscribe(), shutdown.drain.clone());
+        let (plans, stop) = (app.registry.plans(), shutdown.drain.clone());
         tasks.spawn(async move { ("polling", poll::run(tools, plans, stop).await) });
-        let (watched, configs, stop) =
-            (Arc::clone(&app), config_sender.subscribe(), shutdown.drain.clone());
+        let (kept, stop) = (Arc::clone(&app), shutdown.drain.clone());
         tasks.spawn(async move {
-            registry::watch(&watched, configs, plan, stop).await;
+            kept.registry.watch(&kept.access, stop).await;
             ("registry", Ok(()))
         });
-        let (watched, configs, stop) =
+        let (kept, configs, stop) =
             (Arc::clone(&app), config_sender.subscribe(), shutdown.drain.clone());
         tasks.spawn(async move {
-            housekeeping::run(&watched, configs, stop).await;
+            housekeeping::run(&kept, configs, stop).await;
             ("housekeeping", Ok(()))
         });
+        let (kept, configs, stop) =
+            (Arc::clone(&app), config_sender.subscribe(), shutdown.drain.clone());
+        tasks.spawn(async move {
+            housekeeping::copy(&kept, configs, stop).await;
+            ("copying", Ok(()))
+        });
+        let (kept, stop) = (Arc::clone(&app), shutdown.drain.clone());
+        tasks.spawn(async move {
+            housekeeping::fold(&kept, stop).await;
+            ("folding", Ok(()))
+        });
+        let (commands, stop) = (Arc::clone(&app.commands), shutdown.drain.clone());
+        tasks.spawn(async move {
+            commands.deliver(stop).await;
+            ("delivering", Ok(()))
+        });
+        let (kept, stop) = (Arc::clone(&app), shutdown.drain.clone());
+        tasks.spawn(async move {
+            trend::remember(&kept, stop).await;
+            ("trends", Ok(()))
+        });
+        let (kept, configs, stop) =
+            (Arc::clone(&app), config_sender.subscribe(), shutdown.drain.clone());
+        tasks.spawn(async move { ("notifying", notify::run(&kept, configs, stop).await) });
         let store = app.store.clone();
         tasks.spawn(async move {
             store.writer_ended().await;
@@ -178,13 +235,19 @@ impl Program {
                     Some(Err(error)) => break Some(format!("a task died: {error}")),
                     None => break Some("every task ended".to_owned()),
                 },
-                _ = hangups.recv() => reconfigure(&app, &reload, &config_sender),
+                _ = hangups.recv() => {
+                    watched.is_read();
+                    reconfigure(&app, &reload, &config_sender);
+                }
                 Some(()) = asked.recv() => reconfigure(&app, &reload, &config_sender),
+                () = watched.changed() => reconfigure(&app, &reload, &config_sender),
             }
         };
         shutdown.drain.cancel();
         let ending = async {
             app.commands.drain(DRAIN).await;
+            app.access.count_refusals(true).await;
+            app.access.write_use(true).await;
             // All but the writer: what still answers or stores needs it.
             while tasks.len() > 1 && tasks.join_next().await.is_some() {}
             app.store.close().await;
@@ -221,6 +284,11 @@ fn reconfigure(app: &App, reload: &Reload, sender: &watch::Sender<Config>) {
             let fixed = [
                 ("listen", old.listen != new.listen),
                 ("database", old.database != new.database),
+                ("tls", old.tls != new.tls),
+                (
+                    "max_connections, max_requests_per_second, trusted_proxies, allowed_hosts",
+                    old.reach != new.reach,
+                ),
                 ("log_format", old.log_format != new.log_format),
             ];
             for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {

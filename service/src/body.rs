@@ -77,25 +77,38 @@ struct Scale {
     instances: u32,
 }
 
-/// Reads JSON.
+/// Reads a JSON object.
 ///
 /// # Errors
 /// 400 that says where it is wrong and what is `expected`.
 pub fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
+    // serde takes a list of the fields' values as well, in the order in which a program has them.
+    if body.trim_ascii_start().starts_with(b"[") {
+        let detail = format!("body: is a list: expected {expected}");
+        return Err(ProblemResponse::bad_request(detail));
+    }
     serde_json::from_slice(body).map_err(|error| {
-        // serde quotes values, and a value can be a secret; fields that are missing it names
-        // from its own list.
         let what = match error.classify() {
-            serde_json::error::Category::Data if error.to_string().starts_with("missing field") => {
-                error.to_string().split(" at line").next().unwrap_or_default().to_owned()
-            }
-            serde_json::error::Category::Data => "is not of the right shape".to_owned(),
+            serde_json::error::Category::Data => wrong_shape(&error.to_string()),
             _ => "is not JSON".to_owned(),
         };
         let (line, column) = (error.line(), error.column());
         let detail = format!("body: {what} (line {line}, column {column}): expected {expected}");
         ProblemResponse::bad_request(detail)
     })
+}
+
+/// serde quotes values, and a value can be a secret; the names of fields that are missing or allowed
+/// are from its own list.
+fn wrong_shape(error: &str) -> String {
+    let error = error.split(" at line").next().unwrap_or_default();
+    if error.starts_with("missing field") {
+        return error.to_owned();
+    }
+    match error.strip_prefix("unknown field").and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((_, known)) => format!("has a field that is not known: there is {known}"),
+        None => "is not of the right shape".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +132,8 @@ mod tests {
             (Action::Env, &br#"{"env":{"A":{"canary":1}}}"#[..]),
             (Action::Env, br#"{"env":"canary"}"#),
             (Action::Env, b"canary"),
+            (Action::Env, br#" [{"A":"canary"}]"#),
+            (Action::Scale, b"[4]"),
             (Action::Signal, br#"{"signal":"SIGHUP","canary":1}"#),
             (Action::Scale, br#"{"instances":-1}"#),
             (Action::Restart, br#"{"canary":1}"#),
@@ -126,5 +141,7 @@ mod tests {
             let detail = arguments(action, body).unwrap_err().problem().detail.clone();
             assert!(detail.contains("expected") && !detail.contains("canary"), "{detail}");
         }
+        let more = arguments(Action::Scale, br#"{"instances":1,"canary":1}"#).unwrap_err();
+        assert!(more.problem().detail.contains("there is `instances`"), "{more:?}");
     }
 }

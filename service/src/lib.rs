@@ -3,12 +3,20 @@
 
 pub mod body;
 pub mod config;
+pub mod gzip;
+pub mod host;
+pub mod html;
+pub mod limits;
 pub mod log;
+pub mod openapi;
+pub mod places;
 pub mod problem;
 pub mod quantity;
 pub mod serve;
 pub mod shutdown;
+pub mod tls;
 pub mod token;
+pub mod yaml;
 
 use std::fmt;
 use std::process::ExitCode;

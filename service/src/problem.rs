@@ -7,17 +7,36 @@ use wire::Problem;
 
 /// An error answer on its way out.
 #[derive(Clone, Debug)]
-pub struct ProblemResponse(Box<Problem>);
+pub struct ProblemResponse {
+    problem: Box<Problem>,
+    on_record: bool,
+}
+
+/// An extension of answers: the refusal is on record, and needs no further row.
+#[derive(Clone, Copy, Debug)]
+pub struct OnRecord;
 
 impl ProblemResponse {
     /// `kind` is the word that programs branch on; the title is the status' own reason.
     pub fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem {
+        let problem = Problem {
             kind: kind.to_owned(),
             status: status.as_u16(),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             detail: detail.into(),
-        }))
+        };
+        Self { problem: Box::new(problem), on_record: false }
+    }
+
+    /// The same, of something that was put on record.
+    #[must_use]
+    pub fn on_record(self) -> Self {
+        Self { on_record: true, ..self }
+    }
+
+    /// Whether it is on record.
+    pub fn is_on_record(&self) -> bool {
+        self.on_record
     }
 
     /// 400: a parameter or body is not what it should be.
@@ -42,15 +61,18 @@ impl ProblemResponse {
 
     /// The shape itself.
     pub fn problem(&self) -> &Problem {
-        &self.0
+        &self.problem
     }
 }
 
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
         let status =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(&*self.0)).into_response();
+            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&*self.problem)).into_response();
+        if self.on_record {
+            response.extensions_mut().insert(OnRecord);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {

@@ -1,38 +1,54 @@
 //! Listening: who may be listened to, with which deadlines and bounds, and how it ends.
 
-use std::future::Future;
+mod watchful;
+
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, Sleep};
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
+use watchful::Watchful;
 
+use crate::limits::{Allowance, Connections, Network, Phase, Place, Reach, Timed, client};
+use crate::problem::ProblemResponse;
 use crate::shutdown::Shutdown;
+use crate::tls::Acceptor;
 use crate::{Exit, Failure};
 
 /// Bounds of a listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// From the first byte of a request to the end of its headers.
     pub header_timeout: Duration,
     /// How long a kept-open connection may stay quiet.
     pub idle_timeout: Duration,
-    /// Connections at a time; one more is closed at once.
+    /// From the end of the headers to the end of the body, once it is waited for.
+    pub body_timeout: Duration,
+    /// How long an answer may wait for its reader to take some of it.
+    pub stall_timeout: Duration,
+    /// Connections at a time, of all and of an address: one more displaces one that has not sent
+    /// a whole request, or is closed at once.
     pub connections: usize,
+    /// Of one address.
+    pub connections_of_address: usize,
+    /// Requests of an address in a second, and four times as many at once. This machine's own
+    /// programs are not counted.
+    pub requests: Option<u32>,
+    /// Proxies that are believed when they say who asks.
+    pub proxies: Vec<Network>,
     /// How long a stop waits for requests under way.
     pub drain: Duration,
 }
@@ -41,9 +57,27 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
             connections: 4096,
+            connections_of_address: 512,
+            requests: Some(500),
+            proxies: Vec::new(),
             drain: Duration::from_secs(4),
+        }
+    }
+}
+
+impl Limits {
+    /// Those of the settings.
+    pub fn of(reach: &Reach) -> Self {
+        Self {
+            connections: reach.connections,
+            connections_of_address: reach.connections_of_address,
+            requests: reach.requests,
+            proxies: reach.proxies.clone(),
+            ..Self::default()
         }
     }
 }
@@ -57,7 +91,7 @@ pub async fn bind(address: SocketAddr, has_credentials: bool) -> Result<TcpListe
         return Err(Failure::new(
             Exit::Configuration,
             anyhow::anyhow!(
-                "listen: {address} is reachable from outside, and there is no token: \
+                "listen: {address} is reachable from outside, and there is no credential: \
                  create one with 'token create', or listen on 127.0.0.1"
             ),
         ));
@@ -67,10 +101,28 @@ pub async fn bind(address: SocketAddr, has_credentials: bool) -> Result<TcpListe
     })
 }
 
-/// Serves `app` until `shutdown`. Requests under way get [`Limits::drain`] to end.
-/// Handlers find the client's address as [`ConnectInfo<SocketAddr>`].
-pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown: Shutdown) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+/// An extension of requests that came over TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct Encrypted;
+
+/// Serves `app` until `shutdown`, over TLS where there is an acceptor. Requests under way get
+/// [`Limits::drain`] to end. Handlers find the client's address as [`ConnectInfo<SocketAddr>`],
+/// and [`Encrypted`] where it is so.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
+    app: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) {
+    let places =
+        Connections::new(limits.connections, limits.connections_of_address, limits.proxies.clone());
+    let gate = Arc::new(Gate {
+        requests: limits
+            .requests
+            .map(|a_second| Allowance::new(4 * a_second, Duration::from_secs(1) / a_second)),
+        limits: limits.clone(),
+    });
     let graceful = GracefulShutdown::new();
     let tasks = tokio_util::task::TaskTracker::new();
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -90,30 +142,37 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown:
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Some(place) = places.place(peer.ip()) else {
             tracing::debug!(%peer, "too many connections");
             continue;
         };
         // Answers are small and complete: waiting to fill a packet only adds delay.
         let _ = stream.set_nodelay(true);
-        let phase = Phase::default();
-        let stream = HeadDeadline::new(stream, phase.clone(), limits.header_timeout);
-        let app = app.clone();
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            phase.set(Phase::ANSWERING);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            let answer = app.clone().oneshot(request.map(Body::new));
-            let phase = phase.clone();
-            async move {
-                let answer = answer.await;
-                phase.set(Phase::QUIET);
-                answer
-            }
-        });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let (app, http, tls) = (app.clone(), http.clone(), tls.clone());
+        let gate = Arc::clone(&gate);
+        let watcher = graceful.watcher();
+        let ending = shutdown.drain.clone();
         tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "connection ended");
+            let ended = match tls {
+                None => connection(stream, peer, false, &http, app, &gate, &place, watcher).await,
+                Some(tls) => {
+                    let within = gate.limits.header_timeout;
+                    let shaken = tokio::time::timeout(within, shake(&tls, stream));
+                    let shaken = tokio::select! {
+                        () = ending.cancelled() => return,
+                        () = place.over.cancelled() => return,
+                        shaken = shaken => shaken.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+                    };
+                    match shaken {
+                        Ok(stream) => {
+                            connection(stream, peer, true, &http, app, &gate, &place, watcher).await
+                        }
+                        Err(error) => Err(error.into()),
+                    }
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%peer, error, "connection ended");
             }
             drop(place);
         });
@@ -131,172 +190,105 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits, shutdown:
     }
 }
 
-/// What a connection is doing, told by the service to the stream beneath it.
-#[derive(Clone, Default)]
-struct Phase(Arc<AtomicU8>);
-
-impl Phase {
-    /// Headers are being read; a connection begins so.
-    const HEAD: u8 = 0;
-    /// A request is being answered.
-    const ANSWERING: u8 = 1;
-    /// Between requests.
-    const QUIET: u8 = 2;
-
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
+/// Shakes hands. Who speaks plain HTTP is told so in plain HTTP, as browsers and curl would
+/// otherwise say only that something is wrong.
+async fn shake(tls: &Acceptor, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    // RFC 8446, 5.1: a handshake begins with the byte 22.
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
+        let words = "This is an HTTPS port: ask by https://\n";
+        let answer = format!(
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{words}",
+            words.len()
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::other("it speaks no TLS"));
     }
-
-    fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
-    }
+    tls.accept(stream).await
 }
 
-/// A stream whose reads fail when the headers of a request take too long. hyper's own header
-/// timeout also counts the quiet time between requests, which may be long.
-struct HeadDeadline {
-    stream: TcpStream,
-    phase: Phase,
-    allowed: Duration,
-    deadline: Pin<Box<Sleep>>,
+/// What every request passes.
+struct Gate {
+    requests: Option<Allowance>,
+    limits: Limits,
 }
 
-impl HeadDeadline {
-    fn new(stream: TcpStream, phase: Phase, allowed: Duration) -> Self {
-        Self { stream, phase, allowed, deadline: Box::pin(tokio::time::sleep(allowed)) }
-    }
-}
-
-impl AsyncRead for HeadDeadline {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(cx, buf) {
-            if buf.filled().len() > before && self.phase.get() == Phase::QUIET {
-                self.phase.set(Phase::HEAD);
-                let deadline = Instant::now() + self.allowed;
-                self.deadline.as_mut().reset(deadline);
-            }
-            return Poll::Ready(result);
+impl Gate {
+    /// Takes one request of an address.
+    fn pass(&self, address: std::net::IpAddr) -> Result<(), Duration> {
+        match &self.requests {
+            Some(requests) if !address.is_loopback() => requests.take(address),
+            _ => Ok(()),
         }
-        if self.phase.get() == Phase::HEAD {
-            ready!(self.deadline.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Poll::Pending
     }
 }
 
-impl AsyncWrite for HeadDeadline {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
+fn too_many(wait: Duration) -> Response {
+    let detail = "too many requests from this address: see Retry-After";
+    let problem = ProblemResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail);
+    let mut response = problem.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
+fn late_body(within: Duration) -> Response {
+    let detail = format!("the body was not there within {} s", within.as_secs());
+    ProblemResponse::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail).into_response()
+}
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+/// Answers the requests of one connection.
+#[expect(clippy::too_many_arguments, reason = "they are all there is of a connection")]
+async fn connection<S>(
+    stream: S,
+    peer: SocketAddr,
+    encrypted: bool,
+    http: &hyper::server::conn::http1::Builder,
+    app: Router,
+    gate: &Arc<Gate>,
+    place: &Place,
+    watcher: Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (phase, gate) = (place.phase.clone(), Arc::clone(gate));
+    let stream = Watchful::new(stream, phase.clone(), &gate.limits);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        phase.set(Phase::ANSWERING);
+        let (address, by_proxy) = client(peer.ip(), request.headers(), &gate.limits.proxies);
+        let passed = gate.pass(address);
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, peer.port())));
+        if encrypted || by_proxy {
+            request.extensions_mut().insert(Encrypted);
+        }
+        let (late, within) = (Arc::new(AtomicBool::new(false)), gate.limits.body_timeout);
+        let body = Arc::clone(&late);
+        let request = request.map(|it| Body::new(Timed::new(it, within, body)));
+        let answer = app.clone().oneshot(request);
+        let phase = phase.clone();
+        async move {
+            let answer = match passed {
+                Ok(()) => answer.await,
+                Err(wait) => Ok(too_many(wait)),
+            };
+            phase.set(Phase::QUIET);
+            if late.load(Ordering::Relaxed) { Ok(late_body(within)) } else { answer }
+        }
+    });
+    tokio::select! {
+        // It has asked for nothing, and another needs its place.
+        () = place.over.cancelled() => Err("displaced by another connection".into()),
+        served = watcher.watch(http.serve_connection(TokioIo::new(stream), service)) => {
+            served.map_err(Into::into)
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    async fn start(limits: Limits) -> (SocketAddr, Shutdown, tokio::task::JoinHandle<()>) {
-        let listener = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let app = Router::new().route("/", axum::routing::get(async || "hello")).route(
-            "/slow",
-            axum::routing::get(async || {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                "slow"
-            }),
-        );
-        let shutdown = Shutdown::default();
-        let task = tokio::spawn(serve(listener, app, limits, shutdown.clone()));
-        (address, shutdown, task)
-    }
-
-    async fn until_closed(stream: &mut TcpStream) -> String {
-        let mut text = String::new();
-        let read = stream.read_to_string(&mut text);
-        tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
-        text
-    }
-
-    #[tokio::test]
-    async fn slow_headers_are_cut_off_and_quiet_connections_are_kept() {
-        let header_timeout = Duration::from_millis(200);
-        let (address, _, _) = start(Limits { header_timeout, ..Limits::default() }).await;
-
-        let mut slow = TcpStream::connect(address).await.unwrap();
-        slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
-        assert!(!until_closed(&mut slow).await.contains("hello"));
-
-        let mut quiet = TcpStream::connect(address).await.unwrap();
-        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        let mut answer = [0; 512];
-        for _ in 0..2 {
-            quiet.write_all(request).await.unwrap();
-            let read = quiet.read(&mut answer).await.unwrap();
-            assert!(String::from_utf8_lossy(&answer[..read]).ends_with("hello"));
-            tokio::time::sleep(header_timeout * 2).await;
-        }
-        quiet.write_all(b"GET / HT").await.unwrap();
-        assert_eq!(until_closed(&mut quiet).await, "");
-    }
-
-    #[tokio::test]
-    async fn a_stop_lets_requests_under_way_end() {
-        let (address, shutdown, task) = start(Limits::default()).await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        shutdown.drain.cancel();
-        assert!(until_closed(&mut stream).await.ends_with("slow"));
-        task.await.unwrap();
-        assert!(TcpStream::connect(address).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn one_connection_too_many_is_closed() {
-        let (address, _, _) = start(Limits { connections: 1, ..Limits::default() }).await;
-        let _first = TcpStream::connect(address).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let mut second = TcpStream::connect(address).await.unwrap();
-        assert_eq!(until_closed(&mut second).await, "");
-    }
-
-    #[tokio::test]
-    async fn nobody_listens_beyond_loopback_without_a_credential() {
-        let failure = bind("0.0.0.0:0".parse().unwrap(), false).await.unwrap_err();
-        assert_eq!(failure.exit, Exit::Configuration);
-        assert!(bind("0.0.0.0:0".parse().unwrap(), true).await.is_ok());
-        let taken = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
-        let failure = bind(taken.local_addr().unwrap(), false).await.unwrap_err();
-        assert_eq!(failure.exit, Exit::Listen);
-    }
-}
+mod tests;

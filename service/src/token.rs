@@ -149,9 +149,11 @@ impl FromStr for TokenHash {
     }
 }
 
-/// The token of an `Authorization: Bearer …` header, if it is one.
+/// The token of an `Authorization: Bearer …` header, if it is one. Of two headers, whoever stands in
+/// between may have looked at the other one.
 pub fn bearer(headers: &axum::http::HeaderMap) -> Option<&str> {
-    let header = headers.get(axum::http::header::AUTHORIZATION)?.to_str().ok()?;
+    let mut all = headers.get_all(axum::http::header::AUTHORIZATION).iter();
+    let header = all.next()?.to_str().ok().filter(|_| all.next().is_none())?;
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, CommandId, DeployRequest, InvalidId, Process, SlotId, Time};
+use crate::{AppName, CommandId, DeployRequest, EnvRequest, InvalidId, Process, SlotId, Time};
 
 /// What can be done to an app or a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,7 +55,8 @@ impl Action {
     ];
 
     /// Every action on slots.
-    pub const OF_SLOTS: [Self; 4] = [Self::Deploy, Self::Stop, Self::Restart, Self::Rollback];
+    pub const OF_SLOTS: [Self; 5] =
+        [Self::Deploy, Self::Stop, Self::Restart, Self::Rollback, Self::Env];
 
     /// The word used in paths, JSON and labels.
     pub fn as_str(self) -> &'static str {
@@ -92,7 +93,7 @@ impl FromStr for Action {
             what: "action",
             value: text.chars().take(100).collect(),
             allowed: "start, stop, restart, reload, delete, reset, env, signal, trigger, scale \
-                      or flush; of a slot deploy, stop, restart or rollback",
+                      or flush; of a slot deploy, stop, restart, rollback or env",
         })
     }
 }
@@ -125,6 +126,9 @@ pub struct CommandRequest {
     pub target: Target,
     /// What to do.
     pub action: Action,
+    /// In which PM2, by its directory: needed where the exporter watches several that have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pm2_home: Option<Box<str>>,
     /// Further arguments, by action; values are never logged or shown again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub arguments: BTreeMap<String, String>,
@@ -134,6 +138,9 @@ pub struct CommandRequest {
     /// What to deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<Box<DeployRequest>>,
+    /// What to set in a slot's environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<EnvRequest>,
 }
 
 /// How far a command is, at the exporter.
@@ -210,6 +217,9 @@ pub struct CommandRecord {
     pub target: Target,
     /// What was to be done.
     pub action: Action,
+    /// In which PM2, by its directory, where the exporter watches several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pm2_home: Option<Box<str>>,
     /// How far it is.
     pub status: CommandStatus,
     /// Name of the token that asked.
@@ -234,4 +244,31 @@ pub struct CommandRecord {
     /// The processes after.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Process>,
+}
+
+impl CommandRecord {
+    /// One that nothing has happened to yet.
+    pub fn queued(
+        id: CommandId,
+        target: Target,
+        action: Action,
+        requested_by: String,
+        requested_at: Time,
+    ) -> Self {
+        Self {
+            id,
+            target,
+            action,
+            pm2_home: None,
+            status: CommandStatus::Queued,
+            requested_by,
+            requested_at,
+            finished_at: None,
+            error: None,
+            reply: None,
+            outcomes: Vec::new(),
+            before: Vec::new(),
+            after: Vec::new(),
+        }
+    }
 }

@@ -103,6 +103,13 @@ impl EventKind {
     /// The poller: a server's journal has begun anew, with no entry known to be lost.
     pub const JOURNAL_RESET: Self = Self::known("journal_reset");
 
+    /// The poller: its database was too large, and the oldest history went.
+    pub const HISTORY_DROPPED: Self = Self::known("history_dropped");
+    /// The poller: its database was damaged and was set aside for a new one.
+    pub const DATABASE_REPLACED: Self = Self::known("database_replaced");
+    /// The poller: a copy of its database by schedule failed.
+    pub const BACKUP_FAILED: Self = Self::known("backup_failed");
+
     const fn known(word: &'static str) -> Self {
         Self(std::borrow::Cow::Borrowed(word))
     }
@@ -160,6 +167,9 @@ pub struct Event {
     /// The instance of that app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<u32>,
+    /// PM2's directory, where the exporter watches several and it is about one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pm2_home: Option<Box<str>>,
     /// PM2's number of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pm_id: Option<u32>,
@@ -188,6 +198,7 @@ impl Event {
             app: None,
             namespace: None,
             instance_id: None,
+            pm2_home: None,
             pm_id: None,
             message: message.into(),
             exit_code: None,

@@ -29,7 +29,7 @@ pub use process::{
     RestartCounts, Status,
 };
 pub use slot::{PortOwner, Slot, SlotList, SlotMore, SlotType};
-pub use state::{ExporterInfo, HostReadings, Pm2State, State};
+pub use state::{ExporterInfo, HostReadings, Pm2State, State, TokenExpiry};
 pub use time::{InvalidTime, Time};
 
 /// Most items that one answer may list (`limit=` of every long list).
@@ -38,3 +38,6 @@ pub const MAX_LIMIT: usize = 10_000;
 /// Largest body, in bytes after decompression, that the poller accepts from an exporter
 /// (TARGETS P3), and so the largest that the exporter may build.
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// The shapes of this crate as OpenAPI components, in YAML.
+pub const OPENAPI: &str = include_str!("../openapi.yaml");

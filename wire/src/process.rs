@@ -8,7 +8,7 @@ use crate::{AppName, SlotId, Time};
 /// Which process: the app's name, its PM2 namespace and the number of the instance.
 ///
 /// Stable over restarts and redeploys, unlike PM2's `pm_id`. Instances of one name and
-/// namespace are numbered from 0 in the order of their `pm_id`.
+/// namespace in one PM2 are numbered from 0 in the order of their `pm_id`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Instance {
     /// The app's name.
@@ -17,11 +17,18 @@ pub struct Instance {
     pub namespace: Box<str>,
     /// 0, 1, … within name and namespace.
     pub instance_id: u32,
+    /// PM2's directory, as configured; absent where the exporter watches one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pm2_home: Option<Box<str>>,
 }
 
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.namespace, self.name, self.instance_id)
+        write!(f, "{}/{}/{}", self.namespace, self.name, self.instance_id)?;
+        match &self.pm2_home {
+            Some(home) => write!(f, " in {home}"),
+            None => Ok(()),
+        }
     }
 }
 

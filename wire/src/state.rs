@@ -11,8 +11,11 @@ pub struct State {
     pub revision: u64,
     /// The program itself.
     pub exporter: ExporterInfo,
-    /// The PM2 daemon.
+    /// The PM2 daemon; the first, where several are watched.
     pub pm2: Pm2State,
+    /// Every PM2 daemon, in the order of the configuration, where several are watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub homes: Vec<Pm2State>,
     /// The machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostReadings>,
@@ -22,6 +25,16 @@ pub struct State {
     pub slots: Vec<Slot>,
     /// Where the journal stands.
     pub journal: JournalPosition,
+}
+
+impl State {
+    /// Every PM2 daemon, in the order of the configuration: one, unless several are watched.
+    pub fn pm2_homes(&self) -> &[Pm2State] {
+        match &self.homes[..] {
+            [] => std::slice::from_ref(&self.pm2),
+            homes => homes,
+        }
+    }
 }
 
 /// The exporter itself.
@@ -37,6 +50,18 @@ pub struct ExporterInfo {
     pub os: String,
     /// `x86_64`, `aarch64`.
     pub arch: String,
+    /// Tokens that were given an end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_expiries: Vec<TokenExpiry>,
+}
+
+/// When a token ends being good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenExpiry {
+    /// Its name, never the token.
+    pub name: String,
+    /// When.
+    pub expires_at: Time,
 }
 
 /// The PM2 daemon as the exporter sees it.
@@ -58,6 +83,10 @@ pub struct Pm2State {
     /// Apps that a reboot would start and it does not have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dump_extra: Option<u32>,
+    /// How often a routine look at PM2's own list found what nothing had told, and mended it,
+    /// since the exporter started.
+    #[serde(default)]
+    pub drifts: u64,
     /// When its process list was last confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed_at: Option<Time>,

@@ -21,6 +21,13 @@ fn state() {
 }
 
 #[test]
+fn several_homes() {
+    let state: wire::State = survives(include_str!("../golden/homes.json"));
+    assert_eq!(state.pm2_homes().len(), 2);
+    assert_eq!(state.processes[0].instance.pm2_home.as_deref(), Some("/home/app/.pm2"));
+}
+
+#[test]
 fn journal() {
     let page: wire::JournalPage = survives(include_str!("../golden/journal.json"));
     assert_eq!(page.entries.len(), 3);

@@ -9,7 +9,7 @@ impl Unit {
     /// Size and name of what one is counted in on an axis that goes up to `top`.
     fn axis(self, top: f64) -> (f64, &'static str) {
         match self {
-            Self::Cores => (0.01, " %"),
+            Self::Cores | Self::Share => (0.01, " %"),
             Self::Bytes => {
                 let unit = Binary::of(top);
                 let names = [" B", " KiB", " MiB", " GiB", " TiB", " PiB"];
@@ -18,6 +18,7 @@ impl Unit {
             }
             Self::Seconds if top < 1.0 => (0.001, " ms"),
             Self::Seconds => (1.0, " s"),
+            Self::Rate => (1.0, " /s"),
             Self::Count => (1.0, ""),
         }
     }
@@ -27,10 +28,10 @@ impl Unit {
 pub(super) fn value_ticks(unit: Unit, greatest: f64) -> Vec<(f64, String)> {
     // Below these a chart would make a mountain of nothing.
     let least = match unit {
-        Unit::Cores => 0.05,
+        Unit::Cores | Unit::Share => 0.05,
         Unit::Bytes => 1024.0 * 1024.0,
         Unit::Seconds => 0.005,
-        Unit::Count => 4.0,
+        Unit::Rate | Unit::Count => 4.0,
     };
     let top = greatest.max(least);
     let (size, name) = unit.axis(top);

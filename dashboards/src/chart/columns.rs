@@ -20,6 +20,20 @@ pub(super) struct Column {
     points: f64,
 }
 
+/// How far apart the points of a series mostly are, in milliseconds; of what is rarer than every
+/// five minutes nothing is said, where steps are shorter.
+pub(super) fn usual_distance(points: &[Point], step: i64) -> i64 {
+    const LONGEST: i64 = 5 * 60 * 1000;
+    let mut distances: Vec<i64> =
+        points.windows(2).map(|pair| pair[1].time.millis_since(pair[0].time)).collect();
+    let middle = distances.len() / 2;
+    if middle == 0 {
+        return step;
+    }
+    let (_, median, _) = distances.select_nth_unstable(middle);
+    if *median > LONGEST { step } else { *median }
+}
+
 /// The columns of a series, apart where something is missing.
 pub(super) fn pieces(points: &[Point], from: Time, to: Time, step: i64) -> Vec<Vec<Column>> {
     let width = (to.millis_since(from) / COLUMNS).max(step);

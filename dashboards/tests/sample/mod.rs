@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dashboards::chart::{Chart, Point, Series, Unit};
+use dashboards::chart::{Chart, Note, NoteKind, Point, Range, Series, Unit};
 use dashboards::*;
 use wire::*;
 
@@ -40,7 +40,12 @@ pub fn server_id(id: &str) -> ServerId {
 pub fn process(name: &str, instance_id: u32, pm_id: u32) -> Process {
     let seed = u64::from(pm_id);
     Process {
-        instance: Instance { name: app(name), namespace: "default".into(), instance_id },
+        instance: Instance {
+            name: app(name),
+            namespace: "default".into(),
+            instance_id,
+            pm2_home: None,
+        },
         pm_id,
         pid: Some(4_700 + pm_id * 13),
         status: Status::Online,
@@ -107,6 +112,7 @@ pub fn state() -> State {
             hostname: "vm1".into(),
             os: "linux".into(),
             arch: "x86_64".into(),
+            token_expiries: Vec::new(),
         },
         pm2: Pm2State {
             dump_missing: None,
@@ -115,8 +121,10 @@ pub fn state() -> State {
             error: None,
             version: Some("7.0.4".into()),
             home: "/home/app/.pm2".into(),
+            drifts: 0,
             confirmed_at: Some(ago(4)),
         },
+        homes: Vec::new(),
         host: Some(HostReadings {
             cpus: Some(4),
             memory_total_bytes: Some(8 * GIB - 200 * MIB),
@@ -142,8 +150,17 @@ pub fn server(id: &str, group: &str, state: State) -> Server {
         contact: Contact { status: ServerStatus::Online, last_success: Some(ago(4)), error: None },
         state: Some(Arc::new(state)),
         host_cpu: Some(0.124),
+        trend: trend(id.len() + id.bytes().map(usize::from).sum::<usize>()),
         crashes: BTreeMap::new(),
+        alerts: Vec::new(),
     }
+}
+
+pub fn trend(seed: usize) -> Vec<Option<f64>> {
+    let value = |at: usize| (seed * 7919 + at * 104_729) % 97;
+    (0..12)
+        .map(|at| (value(at) > 2).then(|| 0.05 + value(at) as f64 / 250.0 + (at % 5) as f64 / 30.0))
+        .collect()
 }
 
 pub fn failed(mut server: Server, status: ServerStatus, seconds: i64, why: &str) -> Server {
@@ -165,11 +182,11 @@ pub fn troubled() -> State {
         ..slot("a", 3001)
     };
     state.slots[3].serving = false;
-    state.slots[3].status = Some(Status::Stopped);
+    state.slots[3].status = Some(Status::Launching);
     state.slots[4].foreign_owner = Some("nginx (pid 812)".into());
-    let stopped = &mut state.processes[4];
-    (stopped.status, stopped.pid, stopped.started_at) = (Status::Stopped, None, None);
-    stopped.readings = Readings::default();
+    let launching = &mut state.processes[4];
+    (launching.status, launching.pid, launching.started_at) = (Status::Launching, None, None);
+    launching.readings = Readings::default();
     for instance in 0..4 {
         let mut api = process("api", instance, 6 + instance);
         api.exec_mode = "cluster".into();
@@ -197,6 +214,11 @@ pub fn troubled_server() -> Server {
     server.crashes = [(app("mail-worker"), 14), (app("api"), 5)].into();
     server.host_cpu = Some(0.81);
     server
+}
+
+pub fn alert(name: &str, severity: Severity, of: Option<&str>, description: &str) -> AlertRow {
+    let (name, description) = (name.to_owned(), description.to_owned());
+    AlertRow { name, severity, app: of.map(app), description }
 }
 
 pub fn process_cpu(server: &Server) -> BTreeMap<Instance, f64> {
@@ -288,6 +310,7 @@ pub fn commands() -> Vec<CommandRow> {
         id: id.parse().unwrap(),
         target: Target::App(app("slot-a")),
         action,
+        pm2_home: None,
         status,
         requested_by: "anna".into(),
         requested_at: ago(seconds),
@@ -347,6 +370,7 @@ pub fn mixed_fleet() -> FleetPage {
         page: page(),
         filter: FleetFilter::default(),
         registered: servers.len(),
+        alerts: Vec::new(),
         servers,
         groups: vec!["eu".into(), "us".into()],
         tags: vec!["prod".into(), "staging".into()],
@@ -372,6 +396,7 @@ pub fn fleet(number: usize) -> FleetPage {
         filter: FleetFilter::default(),
         servers,
         registered: number,
+        alerts: Vec::new(),
         groups: groups.map(str::to_owned).to_vec(),
         tags: vec!["prod".into()],
         events: events(),
@@ -383,8 +408,35 @@ pub fn server_page(server: Server) -> ServerPage {
         page: page(),
         process_cpu: process_cpu(&server),
         server,
+        over_time: OverTime { charts: host_charts(), ..over_time(1) },
         events: events(),
         commands: commands(),
+    }
+}
+
+pub fn host_charts() -> Vec<Chart> {
+    let mut all = charts(1);
+    let [cpu, memory, ..] = &mut all[..] else { return all };
+    (cpu.unit, cpu.about) = (Unit::Share, "of 4 cores".into());
+    (memory.about, memory.series[0].label) = ("7.8 GiB in all".into(), String::new());
+    all.truncate(2);
+    all
+}
+
+pub fn over_time(instances: u32) -> OverTime {
+    let note = |seconds, kind, text: &str| Note { time: ago(seconds), kind, text: text.into() };
+    OverTime {
+        range: Range::Hour,
+        from: ago(3_600),
+        to: now(),
+        charts: charts(instances),
+        notes: vec![
+            note(3_000, NoteKind::Deploy, "deployed 3f2a91c of main by anna"),
+            note(1_500, NoteKind::Fault, "exit code 1, cause crash"),
+            note(1_480, NoteKind::Change, "online with pid 4726"),
+            note(340, NoteKind::Warning, "memory 410 MiB over its limit"),
+        ],
+        problem: None,
     }
 }
 
@@ -416,6 +468,7 @@ pub fn charts(instances: u32) -> Vec<Chart> {
     let chart = |title: &str, unit, series| Chart {
         title: title.into(),
         unit,
+        about: String::new(),
         from: ago(3_600),
         to: now(),
         step_millis: 10_000,
@@ -424,6 +477,8 @@ pub fn charts(instances: u32) -> Vec<Chart> {
     vec![
         chart("CPU", Unit::Cores, series(0.4)),
         chart("Memory", Unit::Bytes, series(180.0 * MIB as f64)),
+        chart("Event loop latency", Unit::Seconds, series(0.002)),
+        chart("Requests", Unit::Rate, series(40.0)),
     ]
 }
 
@@ -435,9 +490,15 @@ pub fn app_page(name: &str, instances: u32) -> AppPage {
         process_cpu: process_cpu(&server),
         server,
         app: app(name),
-        charts: charts(instances),
+        over_time: over_time(instances),
+        exceptions: events()
+            .into_iter()
+            .filter(|row| row.event.kind == EventKind::EXCEPTION)
+            .collect(),
         events: events().into_iter().filter(|row| of_app(&row.event.app)).collect(),
         commands: commands(),
+        may: wire::Action::ALL.to_vec(),
+        done: None,
     }
 }
 
@@ -454,6 +515,7 @@ pub fn events_page() -> EventsPage {
 
 pub fn commands_page() -> CommandsPage {
     CommandsPage {
+        whole: None,
         page: page(),
         filter: CommandFilter::default(),
         problem: None,
@@ -463,11 +525,48 @@ pub fn commands_page() -> CommandsPage {
     }
 }
 
+pub fn event_page() -> EventPage {
+    EventPage { page: page(), event: events().remove(1), around: events() }
+}
+
+pub fn audit_page() -> AuditPage {
+    let viewer = Viewer::SignedIn { name: "anna".into(), role: "admin".into() };
+    let row = |id: i64, act: &str, outcome: &str, subject: &str, detail: Option<&str>| AuditRow {
+        id,
+        time: ago(100 * (60 - id)),
+        who: "anna".into(),
+        via: None,
+        address: "192.0.2.17".into(),
+        act: act.into(),
+        outcome: outcome.into(),
+        server: (act == "command").then(|| "vm1-prod".into()),
+        subject: subject.into(),
+        detail: detail.map(str::to_owned),
+        command: (act == "command").then(|| format!("c-{}", id / 2)),
+        repeats: if outcome == "refused" { 3 } else { 0 },
+        hash: format!("{id:064x}"),
+    };
+    AuditPage {
+        page: Page { viewer, ..page() },
+        filter: AuditFilter::default(),
+        problem: None,
+        rows: vec![
+            row(57, "command", "succeeded", "restart app api", None),
+            row(56, "command", "requested", "restart app api", None),
+            row(55, "command", "refused", "delete app api", Some("token ci may not delete")),
+            row(54, "token create", "succeeded", "token ci", Some("role operator")),
+        ],
+        older: Some("54".into()),
+        paged: false,
+    }
+}
+
 pub fn login_page(error: Option<&str>) -> LoginPage {
     LoginPage {
         page: Page { viewer: Viewer::Nobody, ..page() },
         error: error.map(str::to_owned),
         next: "/servers/vm1-prod".into(),
+        name: String::new(),
     }
 }
 

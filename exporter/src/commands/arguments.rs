@@ -178,7 +178,15 @@ mod tests {
     fn check(action: Action, arguments: &[(&str, &str)]) -> Result<Task, String> {
         let target = wire::Target::App("api".parse().unwrap());
         let arguments = arguments.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        task(&CommandRequest { target, action, arguments, save: false, deploy: None })
+        task(&CommandRequest {
+            target,
+            action,
+            arguments,
+            pm2_home: None,
+            save: false,
+            deploy: None,
+            env: None,
+        })
     }
 
     #[test]

@@ -1,29 +1,29 @@
 //! Commands by id: the same id runs once, whatever is retried; one change at a time.
 
 mod arguments;
+mod memory;
 mod run;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
 use wire::{
     AppName, CommandId, CommandRecord, CommandRequest, CommandStatus, Event, EventKind, Severity,
     Target, Time,
 };
 
 use crate::journal::Journal;
-use crate::pm2::Home;
+use crate::pm2::{Home, Homes, NoHome};
 use run::Run;
 
 pub use arguments::check_variables;
+pub(crate) use memory::{Known, Memory};
 
 /// Commands that wait while one runs; one more is refused.
 const QUEUE: usize = 16;
-/// Ended commands that are remembered, so that a repeat finds its outcome.
-const REMEMBERED: usize = 1_000;
+
 /// Why a command was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
@@ -33,55 +33,56 @@ pub enum NotTaken {
     /// The id names another command.
     #[error("command {0} was something else: an id names one command for good")]
     Reused(CommandId),
-    /// No such app.
-    #[error("PM2 has no app named {0:?}")]
-    UnknownApp(AppName),
     /// An argument is wrong.
     #[error("{0}")]
     Argument(String),
-    /// PM2 is not there to be asked.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-#[derive(Debug)]
-struct Known {
-    request: CommandRequest,
-    record: watch::Sender<CommandRecord>,
+    /// There is no PM2 that has such an app and can be asked.
+    #[error(transparent)]
+    NoHome(#[from] NoHome),
 }
 
 #[derive(Debug, Default)]
 struct Book {
-    known: HashMap<CommandId, Arc<Known>>,
-    order: VecDeque<CommandId>,
-    open: usize,
+    memory: Memory<CommandRequest>,
+    /// Commands that run or wait, for each PM2.
+    open: HashMap<PathBuf, usize>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Commands {
-    home: Arc<Home>,
+    homes: Arc<Homes>,
     journal: Arc<Journal>,
     book: Arc<Mutex<Book>>,
-    /// One change at a time for a daemon: concurrent ones end in states nobody asked for.
-    turn: Arc<Semaphore>,
 }
 
 impl Commands {
     /// None yet.
-    pub fn new(home: Arc<Home>, journal: Arc<Journal>) -> Self {
-        Self { home, journal, book: Arc::default(), turn: Arc::new(Semaphore::new(1)) }
+    pub fn new(homes: Arc<Homes>, journal: Arc<Journal>) -> Self {
+        Self { homes, journal, book: Arc::default() }
     }
 
-    /// The turn to change something of this daemon: slots take it as well.
-    pub(crate) fn turn(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.turn)
+    /// The PM2 that a command is for.
+    fn home_of(&self, request: &CommandRequest, app: &AppName) -> Result<Arc<Home>, NoHome> {
+        let home = match (&request.target, request.pm2_home.as_deref()) {
+            // Slots are the first one's.
+            (Target::Slot(_), None) => {
+                let first = self.homes.first();
+                self.homes.of_app(app, first.path().to_str())?
+            }
+            (_, wanted) => self.homes.of_app(app, wanted)?,
+        };
+        let state = home.state();
+        match state.error.filter(|_| !state.up) {
+            Some(error) => Err(NoHome::Unavailable(error)),
+            None => Ok(Arc::clone(home)),
+        }
     }
 
     /// What is known of a command.
     pub fn get(&self, id: &CommandId) -> Option<CommandRecord> {
         let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.known.get(id).map(|known| known.record.borrow().clone())
+        book.memory.get(id).map(|known| known.record.borrow().clone())
     }
 
     /// Takes a command, unless its id was taken before, and waits at most `wait` for its end.
@@ -97,10 +98,7 @@ impl Commands {
         by: String,
         wait: Duration,
     ) -> Result<CommandRecord, NotTaken> {
-        let mut record = self.take(id, request, app, by)?.record.subscribe();
-        let ended = record.wait_for(|record| record.status.is_final());
-        let _ = timeout_at(Instant::now() + wait, ended).await;
-        Ok(record.borrow().clone())
+        Ok(self.take(id, request, app, by)?.ended(wait).await)
     }
 
     fn take(
@@ -109,64 +107,42 @@ impl Commands {
         request: CommandRequest,
         app: AppName,
         by: String,
-    ) -> Result<Arc<Known>, NotTaken> {
+    ) -> Result<Arc<Known<CommandRequest>>, NotTaken> {
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = book.known.get(&id) {
-            if known.request != request {
+        if let Some(known) = book.memory.get(&id) {
+            if known.asked != request {
                 return Err(NotTaken::Reused(id));
             }
             return Ok(Arc::clone(known));
         }
         let task = arguments::task(&request).map_err(NotTaken::Argument)?;
-        let state = self.home.state();
-        if !state.up {
-            return Err(NotTaken::Unavailable(state.error.unwrap_or_default()));
-        }
-        if self.home.table(|table| table.pm_ids(&app)).is_empty() {
-            return Err(NotTaken::UnknownApp(app));
-        }
-        if book.open > QUEUE {
+        let home = self.home_of(&request, &app)?;
+        if book.open.get(home.path()).is_some_and(|open| *open > QUEUE) {
             return Err(NotTaken::Busy);
         }
-        while book.order.len() >= REMEMBERED {
-            let ended = |id: &CommandId| {
-                book.known.get(id).is_none_or(|known| known.record.borrow().status.is_final())
-            };
-            let Some(at) = book.order.iter().position(ended) else { return Err(NotTaken::Busy) };
-            if let Some(old) = book.order.remove(at) {
-                book.known.remove(&old);
-            }
+        if !book.memory.make_room() {
+            return Err(NotTaken::Busy);
         }
-        let record = CommandRecord {
-            id: id.clone(),
-            target: request.target.clone(),
-            action: request.action,
-            status: CommandStatus::Queued,
-            requested_by: by,
-            requested_at: Time::now(),
-            finished_at: None,
-            error: None,
-            reply: None,
-            outcomes: Vec::new(),
-            before: Vec::new(),
-            after: Vec::new(),
-        };
-        let save = request.save;
-        let known = Arc::new(Known { request, record: watch::channel(record).0 });
-        book.known.insert(id.clone(), Arc::clone(&known));
-        book.order.push_back(id);
-        book.open += 1;
+        let (target, action, save) = (request.target.clone(), request.action, request.save);
+        let mut record = CommandRecord::queued(id, target, action, by, Time::now());
+        record.pm2_home = home.label().map(Into::into);
+        let known = book.memory.insert(request, record);
+        *book.open.entry(home.path().to_owned()).or_default() += 1;
         drop(book);
-        let home = Arc::clone(&self.home);
+        let (turn, path) = (home.turn(), home.path().to_owned());
         let run = Run { home, known: Arc::clone(&known), app, task, save };
-        let (turn, book) = (Arc::clone(&self.turn), Arc::clone(&self.book));
+        let book = Arc::clone(&self.book);
         let journal = Arc::clone(&self.journal);
         tokio::spawn(async move {
             let turn = turn.acquire_owned().await;
             run.known.record.send_modify(|record| record.status = CommandStatus::Running);
             run.run().await;
             drop(turn);
-            book.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
+            let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(open) = book.open.get_mut(&path) {
+                *open -= 1;
+            }
+            drop(book);
             tell(&journal, &run.known.record.borrow());
         });
         Ok(known)
@@ -187,6 +163,7 @@ fn tell(journal: &Journal, record: &CommandRecord) {
     if let Target::App(name) = &record.target {
         event.app = Some(name.clone());
     }
+    event.pm2_home.clone_from(&record.pm2_home);
     event.details.insert("command_id".to_owned(), record.id.to_string());
     journal.event(Time::now(), event);
 }

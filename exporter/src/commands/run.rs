@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wire::{Action, AppName, CommandStatus, InstanceOutcome, Process, RestartCause, Time};
+use wire::{
+    Action, AppName, CommandRequest, CommandStatus, InstanceOutcome, Process, RestartCause, Time,
+};
 
-use super::Known;
 use super::arguments::Task;
+use super::memory::Known;
 use crate::pm2::{CallError, Home, Intent};
 
 /// What one instance may take: PM2 waits for a graceful end and a new worker's word.
@@ -18,7 +20,7 @@ const TRIGGER_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Run {
     pub(super) home: Arc<Home>,
-    pub(super) known: Arc<Known>,
+    pub(super) known: Arc<Known<CommandRequest>>,
     pub(super) app: AppName,
     pub(super) task: Task,
     pub(super) save: bool,

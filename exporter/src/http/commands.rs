@@ -12,6 +12,7 @@ use super::Reads;
 use super::body::Body;
 use super::error::not_taken;
 use super::query::Parameters;
+use crate::access::Who;
 use crate::app::App;
 use service::body::parse;
 
@@ -33,14 +34,16 @@ pub(super) async fn put(
     {
         return super::slots::command(caller, &app, id, &slot, request, wait).await;
     }
-    let by = caller.control()?;
+    let who = caller.control()?;
+    reaches(&who, &request.target)?;
     let name = target_app(&app, &request.target)?;
-    app.home.confirm(app.config.custom_metrics_max_age).await;
-    app.commands.put(id, request, name, by, wait).await.map(answer).map_err(not_taken)
+    super::slots::leaves_slots_alone(&app, &name, request.pm2_home.as_deref(), request.action)?;
+    app.confirm().await;
+    app.commands.put(id, request, name, who.into_name(), wait).await.map(answer).map_err(not_taken)
 }
 
 pub(super) async fn show(
-    _: Reads,
+    Reads(who): Reads,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<CommandRecord>, ProblemResponse> {
@@ -50,7 +53,17 @@ pub(super) async fn show(
     };
     let id: CommandId = id.parse().map_err(|_: InvalidId| unknown())?;
     let known = app.commands.get(&id).or_else(|| app.slots.manager().command(&id));
-    known.map(Json).ok_or_else(unknown)
+    let record = known.ok_or_else(unknown)?;
+    reaches(&who, &record.target)?;
+    Ok(Json(record))
+}
+
+/// Whether the limits of who asks reach a target.
+fn reaches(who: &Who, target: &Target) -> Result<(), ProblemResponse> {
+    match target {
+        Target::App(name) => who.app(name),
+        Target::Slot(slot) => who.slot(slot),
+    }
 }
 
 /// The app that a target means.

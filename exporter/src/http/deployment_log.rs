@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use service::problem::ProblemResponse;
 use wire::SlotId;
 
-use super::Reads;
+use super::logs::place;
 use super::query::Parameters;
 use super::slots::{not_taken, slot_id};
+use super::{Follower, Reads};
 use crate::app::App;
 
 /// A log that is followed is looked at this often.
@@ -23,27 +24,24 @@ const PIECE: u64 = 64 * 1024;
 
 /// `GET /api/slots/{slot}/deployments/{id}/log?follow=`
 pub(super) async fn show(
-    _: Reads,
+    Reads(who): Reads,
     State(app): State<Arc<App>>,
     Path((slot, id)): Path<(String, String)>,
     mut parameters: Parameters,
+    headers: HeaderMap,
 ) -> Result<Response, ProblemResponse> {
     let follow = parameters.truth("follow")?.unwrap_or(false);
     parameters.end("follow")?;
     let slot = slot_id(&slot)?;
+    who.slot(&slot)?;
     let manager = app.slots.manager();
     let deployment = manager.deployment(&slot, &id).map_err(not_taken)?;
     let path = manager.workshop.store.log(&slot, &deployment.id);
-    let place = if follow {
-        let place = Arc::clone(&app.followers).try_acquire_owned().map_err(|_| {
-            let message = "too many follow logs already";
-            ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
-        })?;
-        Some(place)
-    } else {
-        None
-    };
-    let reader = Reader { app: Arc::clone(&app), slot, id, path, at: 0, follow, _place: place };
+    let place = if follow { Some(place(&app).await?) } else { None };
+    let of = slot.clone();
+    let follower = Follower::new(headers, move |_, who| who.reaches_slot(&of));
+    let app = Arc::clone(&app);
+    let reader = Reader { app, follower, slot, id, path, at: 0, follow, _place: place };
     let body = Body::from_stream(stream::unfold(reader, Reader::next));
     let mut response = body.into_response();
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -54,6 +52,7 @@ pub(super) async fn show(
 /// Sends a log as it grows.
 struct Reader {
     app: Arc<App>,
+    follower: Follower,
     slot: SlotId,
     id: String,
     path: PathBuf,
@@ -64,7 +63,7 @@ struct Reader {
 
 impl Reader {
     async fn next(mut self) -> Option<(Result<Bytes, std::io::Error>, Self)> {
-        loop {
+        while self.follower.may(&self.app) {
             // Before the file is read: what is written after it ended is not missed.
             let over = self
                 .app
@@ -86,6 +85,7 @@ impl Reader {
                 _ => return None,
             }
         }
+        None
     }
 
     fn read(&self) -> std::io::Result<Vec<u8>> {

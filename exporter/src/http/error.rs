@@ -4,14 +4,24 @@ use axum::http::{Method, StatusCode, Uri};
 use service::problem::ProblemResponse;
 
 use crate::commands::NotTaken;
+use crate::pm2::NoHome;
 
 pub(super) fn not_taken(error: NotTaken) -> ProblemResponse {
     let (status, kind) = match &error {
         NotTaken::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         NotTaken::Reused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "id_reused"),
-        NotTaken::UnknownApp(_) => (StatusCode::NOT_FOUND, "unknown_app"),
         NotTaken::Argument(_) => (StatusCode::BAD_REQUEST, "bad_request"),
-        NotTaken::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "pm2_unavailable"),
+        NotTaken::NoHome(error) => return no_home(error),
+    };
+    ProblemResponse::new(status, kind, error.to_string())
+}
+
+pub(super) fn no_home(error: &NoHome) -> ProblemResponse {
+    let (status, kind) = match error {
+        NoHome::UnknownApp(_) => (StatusCode::NOT_FOUND, "unknown_app"),
+        NoHome::Several { .. } => (StatusCode::CONFLICT, "conflict"),
+        NoHome::NotWatched { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+        NoHome::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "pm2_unavailable"),
     };
     ProblemResponse::new(status, kind, error.to_string())
 }

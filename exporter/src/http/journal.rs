@@ -1,37 +1,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde_json::value::RawValue;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use service::problem::ProblemResponse;
-use wire::{JournalPosition, MAX_LIMIT, Time};
+use wire::{JournalPage, MAX_LIMIT, Time};
 
 use super::Reads;
 use super::query::{Parameters, shown};
+use crate::access::Scope;
 use crate::app::App;
 
-/// [`wire::JournalPage`] with entries that are JSON already.
-#[derive(Serialize)]
-struct Page {
-    now: Time,
-    journal: JournalPosition,
-    entries: Vec<Box<RawValue>>,
-    after: u64,
-    lost: u64,
-    more: bool,
-    state_revision: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<Box<wire::State>>,
-}
+/// Smaller than what an absence leaves to be told. What a usual poll brings is quicker as it is.
+const WORTH_GZIP: usize = 64 * 1024;
 
 pub(super) async fn show(
-    _: Reads,
+    Reads(who): Reads,
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     mut parameters: Parameters,
 ) -> Result<Response, ProblemResponse> {
+    who.everything("the journal")?;
     let epoch = parameters.take("epoch", |text| match text.len() {
         1..=64 => Ok(text.to_owned()),
         _ => Err(format!("{:?} is not an epoch: 1 to 64 characters", shown(text))),
@@ -53,20 +43,26 @@ pub(super) async fn show(
             () = app.journal.wait_for_event(epoch, after, wait) => {}
             () = app.shutdown.drain.cancelled() => {}
         }
+        // Their token may have been taken away meanwhile.
+        app.check(&headers, Scope::Read)?.everything("the journal")?;
     }
     let page = app.journal.page(epoch, after, limit.unwrap_or(1_000));
     let state_revision = app.revision.get();
     let known = epoch == Some(&page.journal.epoch) && known_state == Some(state_revision);
     let state = (!known).then(|| Box::new(app.state_as_known()));
-    Ok(Json(Page {
+    let page = JournalPage {
         now: Time::now(),
         journal: page.journal,
         entries: page.entries,
         after: page.after,
         lost: page.lost,
+        anew: page.anew,
         more: page.more,
         state_revision: state.as_ref().map_or(state_revision, |state| state.revision),
         state,
-    })
-    .into_response())
+    };
+    let page = serde_json::to_vec(&page).map_err(|error| {
+        ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+    })?;
+    Ok(app.gzip.answer(&headers, "application/json", page, WORTH_GZIP))
 }

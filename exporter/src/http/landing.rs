@@ -5,25 +5,30 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 
+use service::html::escape;
+
 use super::Reads;
 use crate::app::App;
 
 /// What a person sees who opens the exporter in a browser: what it is, what PM2 runs, where
 /// the rest is.
-pub(super) async fn show(_: Reads, State(app): State<Arc<App>>) -> Response {
-    let state = app.state().await;
-    let pm2 = match (&state.pm2.error, &state.pm2.version) {
-        (Some(error), _) => format!("PM2 is not there: {}", escape(error)),
-        (None, Some(version)) => format!("PM2 {} in {}", escape(version), escape(&state.pm2.home)),
-        (None, None) => format!("PM2 in {}", escape(&state.pm2.home)),
-    };
+pub(super) async fn show(Reads(who): Reads, State(app): State<Arc<App>>) -> Response {
+    let mut state = app.state().await;
+    who.limit(&mut state);
+    let several = app.homes.are_several();
+    let pm2: Vec<String> = state.pm2_homes().iter().map(|pm2| in_words(pm2, several)).collect();
+    let pm2 = pm2.join("; ");
     let mut rows = String::new();
     for process in &state.processes {
         let megabytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
         let _ = write!(
             rows,
-            "<tr><th scope=\"row\"><bdi>{}</bdi></th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><th scope=\"row\"><bdi>{}</bdi></th>{}<td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             escape(&process.instance.name),
+            match &process.instance.pm2_home {
+                Some(home) => format!("<td>{}</td>", escape(home)),
+                None => String::new(),
+            },
             process.instance.instance_id,
             if process.online_without_pid {
                 "online, but no such process"
@@ -44,15 +49,17 @@ pub(super) async fn show(_: Reads, State(app): State<Arc<App>>) -> Response {
          border-bottom:1px solid #8884;overflow-wrap:anywhere}}</style></head><body><main>\
          <h1>pm2-exporter</h1><p>{host}, version {version}. {pm2}.</p>\
          <table><caption>{count} processes</caption><thead><tr><th scope=\"col\">Name</th>\
-         <th scope=\"col\">Instance</th><th scope=\"col\">Status</th><th scope=\"col\">Memory</th>\
+         {home}<th scope=\"col\">Instance</th><th scope=\"col\">Status</th><th scope=\"col\">Memory</th>\
          <th scope=\"col\">Restarts</th></tr></thead><tbody>{rows}</tbody></table>\
          <ul><li><a href=\"/metrics\">/metrics</a></li><li><a href=\"/api/state\">/api/state</a></li>\
          <li><a href=\"/api/processes\">/api/processes</a></li><li><a href=\"/api/slots\">/api/slots</a></li>\
+         <li><a href=\"/api/docs\">/api/docs</a>: all of it</li>\
          <li><a href=\"/api/journal\">/api/journal</a></li><li><a href=\"/readyz\">/readyz</a></li></ul>\
          </main></body></html>\n",
         host = escape(&state.exporter.hostname),
         version = escape(&state.exporter.version),
         count = state.processes.len(),
+        home = if several { "<th scope=\"col\">PM2</th>" } else { "" },
     );
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
@@ -63,18 +70,13 @@ pub(super) async fn show(_: Reads, State(app): State<Arc<App>>) -> Response {
     response
 }
 
-/// Text as it may stand in HTML, in content and in attributes with double quotes.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(letter),
-        }
+/// What a PM2 is.
+fn in_words(pm2: &wire::Pm2State, several: bool) -> String {
+    let home = escape(&pm2.home);
+    match (&pm2.error, &pm2.version) {
+        (Some(error), _) if several => format!("PM2 in {home} is not there: {}", escape(error)),
+        (Some(error), _) => format!("PM2 is not there: {}", escape(error)),
+        (None, Some(version)) => format!("PM2 {} in {home}", escape(version)),
+        (None, None) => format!("PM2 in {home}"),
     }
-    out
 }

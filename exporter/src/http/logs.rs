@@ -8,24 +8,27 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use service::problem::ProblemResponse;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-use super::Reads;
-use super::processes::{app_name, unknown_app};
+use super::error::no_home;
+use super::processes::app_name;
 use super::query::{Parameters, shown};
+use super::{Follower, Reads};
 use crate::app::App;
 use crate::logs::Tail;
-use crate::pm2::LogFile;
+use crate::pm2::{Home, LogFile};
 
 /// A reader that takes nothing for this long is let go: nobody waits for it.
-const SLOW: Duration = Duration::from_secs(30);
+const SLOW: Duration = Duration::from_secs(20);
 /// The bus tells of a line before PM2 has written it; this much later it is there.
 const SETTLED: Duration = Duration::from_millis(30);
 /// Where the bus told nothing, files are looked at anyway.
 const ANYWAY: Duration = Duration::from_secs(1);
 /// A stream of events says that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
+/// Longest that one who wants to follow waits for a place, as while logs are rotated.
+const ROTATED: Duration = Duration::from_secs(1);
 /// Followers at a time.
 pub(super) const MAX_FOLLOWERS: usize = 100;
 
@@ -41,7 +44,7 @@ struct Source {
 }
 
 pub(super) async fn show(
-    _: Reads,
+    Reads(who): Reads,
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     mut parameters: Parameters,
@@ -60,13 +63,17 @@ pub(super) async fn show(
             .ok_or_else(|| format!("{:?} is not 0 to {}", shown(text), wire::MAX_LIMIT))
     })?;
     let follow = parameters.truth("follow")?.unwrap_or(false);
-    parameters.end("stream, lines, follow")?;
+    let pm2_home = parameters.pm2_home()?;
+    parameters.end("stream, lines, follow, pm2_home")?;
 
     let name = app_name(&name)?;
-    let files = app.home.table(|table| table.log_files(&name));
-    if app.home.table(|table| table.pm_ids(&name)).is_empty() {
-        return Err(unknown_app(&app, &name));
-    }
+    let slot = app.slots.served_by(&name);
+    who.see(&name, slot)?;
+    let home = app.homes.of_app(&name, pm2_home.as_deref()).map_err(|error| no_home(&error))?;
+    // Elsewhere a slot's name is one like any other.
+    who.see(&name, slot.filter(|_| Arc::ptr_eq(home, app.homes.first())))?;
+    let home = Arc::clone(home);
+    let files = home.table(|table| table.log_files(&name));
     let wanted = stream.flatten();
     let files: Vec<LogFile> = files
         .into_iter()
@@ -82,6 +89,8 @@ pub(super) async fn show(
     let events = accept.is_some_and(|accept| accept.contains("text/event-stream"));
     let form = if events { Form::Events } else { Form::Text };
     let several = files.iter().any(|file| file.instance_id != files[0].instance_id);
+    // Before files are opened: a log is not cut where it lies while somebody knows a place in it.
+    let place = if follow { Some(place(&app).await?) } else { None };
     let mut first = String::new();
     let mut sources = Vec::with_capacity(files.len());
     for file in files {
@@ -96,17 +105,14 @@ pub(super) async fn show(
         }
         sources.push(Source { file, tail });
     }
-    let body = if follow {
-        let Ok(place) = Arc::clone(&app.followers).try_acquire_owned() else {
-            return Err(ProblemResponse::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "busy",
-                format!("{MAX_FOLLOWERS} readers follow logs already"),
-            ));
-        };
+    let body = if let Some(place) = place {
         let (send, receive) = mpsc::channel(4);
+        let is_first = Arc::ptr_eq(&home, app.homes.first());
+        let follower = Follower::new(headers, move |app, who| {
+            who.sees(&name, app.slots.served_by(&name).filter(|_| is_first))
+        });
         tokio::spawn(async move {
-            run(&app, sources, first, form, several, send).await;
+            run(&app, &home, follower, sources, first, form, several, send).await;
             drop(place);
         });
         Body::from_stream(stream::unfold(receive, |mut receive| async move {
@@ -125,19 +131,34 @@ pub(super) async fn show(
     Ok(response)
 }
 
-/// Follows until the reader goes, is too slow, or the program stops.
+/// A place among those who follow logs.
+pub(super) async fn place(app: &App) -> Result<OwnedSemaphorePermit, ProblemResponse> {
+    match timeout(ROTATED, Arc::clone(&app.followers).acquire_owned()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(ProblemResponse::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            format!("{MAX_FOLLOWERS} readers follow logs already"),
+        )),
+    }
+}
+
+/// Follows until the reader goes, is too slow, may no more, or the program stops.
+#[expect(clippy::too_many_arguments, reason = "they are all there is of a reader")]
 async fn run(
     app: &App,
+    home: &Home,
+    mut follower: Follower,
     mut sources: Vec<Source>,
     first: String,
     form: Form,
     several: bool,
     send: mpsc::Sender<Bytes>,
 ) {
-    let mut logged = app.home.logged();
+    let mut logged = home.logged();
     let mut pending = first;
     let mut spoke = tokio::time::Instant::now();
-    loop {
+    while follower.may(app) {
         if form == Form::Events && spoke.elapsed() > ALIVE {
             pending.push_str(": alive\n\n");
         }

@@ -1,74 +1,65 @@
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use exposition::compat::{self, Compat};
+use axum::response::Response;
+use exposition::compat::{self, Compat, PeerProcess};
 use exposition::{Format, Labels, Source, Writer, families, write_states};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-
 use wire::Time;
 
 use super::Reads;
 use crate::app::App;
+use crate::relay;
 
 /// A page smaller than this is sent as it is.
 const WORTH_GZIP: usize = 1024;
 
-pub(super) async fn show(_: Reads, State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub(super) async fn show(
+    Reads(who): Reads,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Response {
     let format = Format::from_accept(text(&headers, header::ACCEPT));
     let begun = Instant::now();
     let mut writer = Writer::new(format);
-    match app.config.compat {
+    let relayed = app.relays.read(&app.homes, &app.config.labels, &who);
+    let relayed = match app.config.compat {
         Compat::None => {
-            let state = app.state().await;
+            let (mut state, relayed) = tokio::join!(app.state(), relayed);
+            who.limit(&mut state);
             let labels = &app.config.labels;
             write_states(&mut writer, &[Source { labels, state: &state }]);
+            relayed
         }
         other => {
-            app.home.confirm(app.config.custom_metrics_max_age).await;
-            let processes = app.home.table(|table| table.peers());
+            let ((), relayed) = tokio::join!(app.confirm(), relayed);
+            let mut processes: Vec<PeerProcess> =
+                app.homes.all().flat_map(|home| home.table(|table| table.peers())).collect();
+            processes.retain(|process| who.sees(&process.name, app.slots.served_by(&process.name)));
             compat::write(&mut writer, other, &processes, &app.host(), Time::now());
+            relayed
         }
-    }
+    };
+    relay::write(&mut writer, &relayed);
     let none = Labels::default();
     writer.family(&families::EXPORTER_RELOAD, |samples| {
         samples.add(&none, f64::from(u8::from(app.reloaded())));
     });
+    writer.family(&families::EXPORTER_CERTIFICATE, |samples| {
+        if let Some(time) = app.tls.as_ref().and_then(|tls| tls.expires_at()) {
+            samples.add(&none, time.as_seconds());
+        }
+    });
     writer.family(&families::EXPORTER_READ, |samples| {
         samples.add(&none, begun.elapsed().as_secs_f64());
     });
-    let page = writer.finish();
-    let mut response = if page.len() >= WORTH_GZIP && accepts_gzip(&headers) {
-        match gzip(page.as_bytes()) {
-            Ok(bytes) => ([(header::CONTENT_ENCODING, "gzip")], bytes).into_response(),
-            Err(_) => page.into_response(),
-        }
-    } else {
-        page.into_response()
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
-    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    let kind = format.content_type();
+    let mut response = app.gzip.answer(&headers, kind, writer.finish(), WORTH_GZIP);
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     response
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
-}
-
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    text(headers, header::ACCEPT_ENCODING).unwrap_or_default().split(',').any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        parts.next() == Some("gzip") && !parts.any(|part| matches!(part, "q=0" | "q=0.0"))
-    })
-}
-
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-    encoder.write_all(bytes)?;
-    encoder.finish()
 }

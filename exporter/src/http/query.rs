@@ -63,6 +63,15 @@ impl Parameters {
         })
     }
 
+    /// `pm2_home`, the directory of the PM2 that is meant; whether it is watched is looked at by
+    /// who looks it up.
+    pub(super) fn pm2_home(&mut self) -> Result<Option<String>, ProblemResponse> {
+        self.take("pm2_home", |text| match text.len() {
+            1..=4096 => Ok(text.to_owned()),
+            _ => Err(format!("{:?} is not a directory", shown(text))),
+        })
+    }
+
     /// There is nothing else.
     pub(super) fn end(self, known: &str) -> Result<(), ProblemResponse> {
         match self.0.first() {

@@ -10,21 +10,22 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use service::problem::ProblemResponse;
 use wire::{
-    Action, CommandId, CommandRecord, CommandRequest, CommandStatus, DeployRequest, Deployment,
-    DeploymentList, EnvRequest, InvalidId, Slot, SlotId, SlotList, SlotRequest, SlotType,
+    Action, AppName, CommandId, CommandRecord, CommandRequest, CommandStatus, DeployRequest,
+    Deployment, DeploymentList, EnvRequest, InvalidId, Slot, SlotId, SlotList, SlotRequest,
+    SlotType,
 };
 
 use super::Reads;
 use super::body::Body;
 use super::query::{Parameters, shown};
-use crate::access::Scope;
+use crate::access::{Scope, Who};
 use crate::app::App;
 use crate::slots::ask::{Ask, NotTaken, new_id};
 
 /// Whoever asks for a change of a slot: may control, or deploy, or both.
 pub(super) struct Caller {
-    control: Result<String, ProblemResponse>,
-    deploy: Result<String, ProblemResponse>,
+    control: Result<Who, ProblemResponse>,
+    deploy: Result<Who, ProblemResponse>,
 }
 
 impl FromRequestParts<Arc<App>> for Caller {
@@ -44,34 +45,41 @@ impl FromRequestParts<Arc<App>> for Caller {
 }
 
 impl Caller {
-    /// Name of who asks, if they may control processes.
-    pub(super) fn control(self) -> Result<String, ProblemResponse> {
+    /// Who asks, if they may control processes.
+    pub(super) fn control(self) -> Result<Who, ProblemResponse> {
         self.control
     }
 
-    fn may(self, action: Action) -> Result<String, ProblemResponse> {
-        match action {
-            Action::Deploy => self.deploy,
+    /// Name of who asks, if they may do this to this slot.
+    fn may(self, action: Action, slot: &SlotId) -> Result<String, ProblemResponse> {
+        let who = match action {
+            // What an application is given is a part of what is deployed.
+            Action::Deploy | Action::Env => self.deploy,
             _ => self.control.or(self.deploy),
-        }
+        }?;
+        who.slot(slot)?;
+        Ok(who.into_name())
     }
 }
 
-pub(super) async fn list(_: Reads, State(app): State<Arc<App>>) -> Json<SlotList> {
+pub(super) async fn list(Reads(who): Reads, State(app): State<Arc<App>>) -> Json<SlotList> {
     let processes = app.processes();
-    Json(SlotList { slots: app.slots(&processes) })
+    let mut slots = app.slots(&processes);
+    slots.retain(|slot| who.reaches_slot(&slot.slot));
+    Json(SlotList { slots })
 }
 
 pub(super) async fn show(
-    _: Reads,
+    Reads(who): Reads,
     State(app): State<Arc<App>>,
     Path(slot): Path<String>,
 ) -> Result<Json<Slot>, ProblemResponse> {
-    find(&app, &slot).map(Json)
+    find(&app, &who, &slot).map(Json)
 }
 
-fn find(app: &App, slot: &str) -> Result<Slot, ProblemResponse> {
+fn find(app: &App, who: &Who, slot: &str) -> Result<Slot, ProblemResponse> {
     let slot = slot_id(slot)?;
+    who.slot(&slot)?;
     let slots = app.slots(&app.processes());
     let names: Vec<&str> = slots.iter().map(|slot| slot.slot.as_str()).collect();
     let message = format!("there is no slot {slot:?}; there are: {}", names.join(", "));
@@ -96,18 +104,17 @@ pub(super) async fn act(
 ) -> Result<Response, ProblemResponse> {
     let wait = parameters.wait()?;
     parameters.end("wait")?;
-    let action: Action =
-        action.parse().ok().filter(|action| Action::OF_SLOTS.contains(action)).ok_or_else(
-            || {
-                let message = format!(
-                    "{:?} is not an action of slots: deploy, stop, restart or rollback",
-                    shown(&action)
-                );
-                ProblemResponse::not_found("unknown_action", message)
-            },
-        )?;
-    let by = caller.may(action)?;
+    // Variables have a path of their own.
+    let is_one = |action: &Action| Action::OF_SLOTS.contains(action) && *action != Action::Env;
+    let action: Action = action.parse().ok().filter(is_one).ok_or_else(|| {
+        let message = format!(
+            "{:?} is not an action of slots: deploy, stop, restart or rollback; PUT …/env",
+            shown(&action)
+        );
+        ProblemResponse::not_found("unknown_action", message)
+    })?;
     let slot = slot_id(&slot)?;
+    let by = caller.may(action, &slot)?;
     let id = new_id().map_err(internal)?;
     let ask = match action {
         Action::Deploy => Ask::Deploy(Box::new(deploy_body(&body)?)),
@@ -142,24 +149,14 @@ fn deploy_body(body: &[u8]) -> Result<DeployRequest, ProblemResponse> {
     parse(body, "{\"repository\":\"https://…\"}")
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, ProblemResponse> {
-    let text = body.trim_ascii();
-    let text = if text.is_empty() { b"{}" } else { text };
-    serde_json::from_slice(text).map_err(|error| {
-        // serde quotes a value that is of another type.
-        let what = match error.classify() {
-            serde_json::error::Category::Data => {
-                let message = error.to_string();
-                let safe =
-                    message.starts_with("unknown field") || message.starts_with("missing field");
-                if safe { message } else { "a field is of another type than expected".to_owned() }
-            }
-            _ => "is not JSON".to_owned(),
-        };
-        let (line, column) = (error.line(), error.column());
-        let detail = format!("body: {what} (line {line}, column {column}); expected is {example}");
-        ProblemResponse::bad_request(detail)
-    })
+fn env_body(body: &[u8]) -> Result<EnvRequest, ProblemResponse> {
+    parse(body, "{\"env\":{\"NAME\":\"value\",\"OLD\":null}}")
+}
+
+/// No body at all is an empty one.
+fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    service::body::parse(body, expected)
 }
 
 /// `PUT /api/slots/{slot}/env`
@@ -173,17 +170,16 @@ pub(super) async fn put_env(
     let wait = parameters.wait()?.unwrap_or(Duration::from_secs(30));
     let restart = parameters.truth("restart")?.unwrap_or(true);
     parameters.end("wait, restart")?;
-    let by = caller.may(Action::Deploy)?;
     let slot = slot_id(&slot)?;
-    let request: EnvRequest = parse(&body, "{\"env\":{\"NAME\":\"value\",\"OLD\":null}}")?;
+    let by = caller.may(Action::Env, &slot)?;
+    let request = env_body(&body)?;
     let manager = app.slots.manager();
-    let names = manager.set_env(&slot, request).map_err(not_taken)?;
     if !restart {
+        let names = manager.set_env(&slot, &request).map_err(not_taken)?;
         return Ok(Json(json!({"slot": slot, "env_names": names})).into_response());
     }
     let id = new_id().map_err(internal)?;
-    let ask = Ask::Other(Action::Restart, SlotRequest::default());
-    let record = manager.put(&slot, id, ask, by, wait).await.map_err(not_taken)?;
+    let record = manager.put(&slot, id, Ask::Env(request), by, wait).await.map_err(not_taken)?;
     Ok(super::commands::answer(record))
 }
 
@@ -196,7 +192,8 @@ pub(super) async fn command(
     request: CommandRequest,
     wait: Duration,
 ) -> Result<Response, ProblemResponse> {
-    let by = caller.may(request.action)?;
+    let by = caller.may(request.action, slot)?;
+    in_first_home(app, request.pm2_home.as_deref())?;
     if app.commands.get(&id).is_some() {
         return Err(not_taken(NotTaken::Reused(id)));
     }
@@ -220,6 +217,9 @@ pub(super) async fn command(
             }
         }
     }
+    if request.env.is_some() && request.action != Action::Env {
+        return Err(wrong(format!("env: {} takes none", request.action)));
+    }
     let ask = match (request.action, request.deploy) {
         (Action::Deploy, Some(mut deploy)) => {
             deploy.reclaim |= other.reclaim;
@@ -231,6 +231,16 @@ pub(super) async fn command(
         (_, Some(_)) => {
             return Err(wrong(format!("deploy: {} takes none", request.action)));
         }
+        (Action::Env, None) => match request.env {
+            Some(_) if other.reclaim => {
+                return Err(wrong("arguments: env takes none".to_owned()));
+            }
+            Some(env) => Ask::Env(env),
+            None => {
+                let message = "env: is missing; expected is {\"env\":{\"NAME\":\"value\"}}";
+                return Err(wrong(message.to_owned()));
+            }
+        },
         (action, None) => Ask::Other(action, other),
     };
     let record = app.slots.manager().put(slot, id, ask, by, wait).await.map_err(not_taken)?;
@@ -238,21 +248,23 @@ pub(super) async fn command(
 }
 
 pub(super) async fn deployments(
-    _: Reads,
+    Reads(who): Reads,
     State(app): State<Arc<App>>,
     Path(slot): Path<String>,
 ) -> Result<Json<DeploymentList>, ProblemResponse> {
     let slot = slot_id(&slot)?;
+    who.slot(&slot)?;
     let deployments = app.slots.manager().deployments(&slot).map_err(not_taken)?;
     Ok(Json(DeploymentList { deployments }))
 }
 
 pub(super) async fn deployment(
-    _: Reads,
+    Reads(who): Reads,
     State(app): State<Arc<App>>,
     Path((slot, id)): Path<(String, String)>,
 ) -> Result<Json<Deployment>, ProblemResponse> {
     let slot = slot_id(&slot)?;
+    who.slot(&slot)?;
     app.slots.manager().deployment(&slot, &id).map(Json).map_err(not_taken)
 }
 
@@ -272,8 +284,8 @@ pub(super) async fn old(
     slot: &str,
     action: Action,
 ) -> Result<Response, ProblemResponse> {
-    let by = caller.may(action)?;
     let slot = slot_id(slot)?;
+    let by = caller.may(action, &slot)?;
     let id = new_id().map_err(internal)?;
     let ask = Ask::Other(action, SlotRequest::default());
     let wait = Duration::from_secs(60);
@@ -310,16 +322,16 @@ fn old_outcome(record: &CommandRecord) -> Result<bool, String> {
 
 /// `GET /api/processes/{slot}/status`, as the old admin panel asks.
 pub(super) async fn old_status(
-    _: Reads,
+    Reads(who): Reads,
     State(app): State<Arc<App>>,
     Path((slot, word)): Path<(String, String)>,
 ) -> Result<Response, ProblemResponse> {
     if word != "status" {
         return Err(ProblemResponse::not_found("unknown_path", "there is nothing here to read"));
     }
-    let slot = find(&app, &slot)?;
+    let slot = find(&app, &who, &slot)?;
     let processes = app.processes();
-    let process = processes.iter().find(|process| process.instance.name == slot.process);
+    let process = processes.iter().find(|process| process.slot.as_ref() == Some(&slot.slot));
     let more = slot.more.clone().unwrap_or_default();
     let body = json!({
         "pm2": process.map(|process| json!({
@@ -342,6 +354,50 @@ pub(super) async fn old_status(
         "url": more.url,
     });
     Ok(Json(body).into_response())
+}
+
+/// Whether an action on the process of a slot leaves the slot what it is: one process, the
+/// slot's own.
+///
+/// # Errors
+/// 409 that says what to ask for instead.
+pub(super) fn leaves_slots_alone(
+    app: &App,
+    name: &AppName,
+    pm2_home: Option<&str>,
+    action: Action,
+) -> Result<(), ProblemResponse> {
+    let first = app.homes.first();
+    // What is found nowhere is the slot's own, which is not there now.
+    if app.homes.of_app(name, pm2_home).is_ok_and(|home| !Arc::ptr_eq(home, first)) {
+        return Ok(());
+    }
+    let Some(slot) = app.slots.served_by(name.as_str()).filter(|_| app.slots.configured()) else {
+        return Ok(());
+    };
+    let instead = match action {
+        Action::Stop | Action::Delete => format!(
+            "POST /api/slots/{slot}/stop puts the placeholder there; 'pm2-exporter slots down' \
+             stops all slots"
+        ),
+        Action::Scale => "a slot has exactly one process".to_owned(),
+        Action::Env => format!("PUT /api/slots/{slot}/env sets variables that last"),
+        _ => return Ok(()),
+    };
+    let message = format!("{name} serves slot {slot}, so {action} is not done to it: {instead}");
+    Err(ProblemResponse::new(StatusCode::CONFLICT, "conflict", message))
+}
+
+/// Slots are the first PM2's.
+fn in_first_home(app: &App, pm2_home: Option<&str>) -> Result<(), ProblemResponse> {
+    let Some(path) = pm2_home else { return Ok(()) };
+    let home = app.homes.named(path).map_err(|error| super::error::no_home(&error))?;
+    let first = app.homes.first();
+    if Arc::ptr_eq(home, first) {
+        return Ok(());
+    }
+    let first = first.path().display();
+    Err(ProblemResponse::bad_request(format!("pm2_home: {path:?} has no slots; {first} has them")))
 }
 
 fn internal(message: String) -> ProblemResponse {

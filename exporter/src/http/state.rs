@@ -13,20 +13,27 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// PM2 answers.
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ProblemResponse> {
-    app.home.confirm(app.config.custom_metrics_max_age).await;
-    let state = app.home.state();
-    if state.up {
-        return Ok("ok\n");
+/// PM2 answers: one of them, where there are several, and those that do not are told.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<String, ProblemResponse> {
+    app.confirm().await;
+    let states = app.homes.states();
+    let away: Vec<String> = states
+        .iter()
+        .filter(|state| !state.up)
+        .map(|state| {
+            let error = state.error.as_deref().unwrap_or_default();
+            if states.len() > 1 { format!("{}: {error}", state.home) } else { error.to_owned() }
+        })
+        .collect();
+    if away.len() < states.len() {
+        return Ok(away.iter().fold("ok\n".to_owned(), |text, away| text + away + "\n"));
     }
-    Err(ProblemResponse::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "pm2_unavailable",
-        state.error.unwrap_or_default(),
-    ))
+    let (status, words) = (StatusCode::SERVICE_UNAVAILABLE, away.join("; "));
+    Err(ProblemResponse::new(status, "pm2_unavailable", words))
 }
 
-pub(super) async fn show(_: Reads, State(app): State<Arc<App>>) -> Json<wire::State> {
-    Json(app.state().await)
+pub(super) async fn show(Reads(who): Reads, State(app): State<Arc<App>>) -> Json<wire::State> {
+    let mut state = app.state().await;
+    who.limit(&mut state);
+    Json(state)
 }

@@ -67,6 +67,8 @@ pub struct Page {
     pub after: u64,
     /// Entries between the position asked for and the oldest kept.
     pub lost: u64,
+    /// The position asked for is none of this journal's.
+    pub anew: bool,
     /// More are there already.
     pub more: bool,
 }
@@ -123,7 +125,8 @@ impl Journal {
     /// Something happened at `time`.
     pub fn event(&self, time: Time, event: Event) {
         let seq = self.add(time, Record::Event(event));
-        self.last_event.send_replace(seq);
+        // Two that come at once may be told in the other order: it never goes back.
+        self.last_event.send_if_modified(|last| std::mem::replace(last, seq.max(*last)) < seq);
     }
 
     /// Readings were taken at `time`.
@@ -171,12 +174,13 @@ impl Journal {
     pub fn page(&self, epoch: Option<&str>, after: u64, limit: usize) -> Page {
         let ring = self.ring();
         let journal = self.position_of(&ring);
-        let after = match epoch {
-            Some(epoch) => self.position_in(epoch, after).unwrap_or(0),
-            None => after,
+        let position = match epoch {
+            Some(epoch) => self.position_in(epoch, after),
+            None => Some(after),
         };
         // A position that this journal never reached is not of this journal.
-        let after = if after < ring.next { after } else { 0 };
+        let position = position.filter(|after| *after < ring.next);
+        let (after, anew) = (position.unwrap_or(0), position.is_none());
         let lost = journal.first.saturating_sub(after + 1);
         let start = ring.entries.partition_point(|kept| kept.seq <= after);
         let mut entries = Vec::new();
@@ -189,7 +193,7 @@ impl Journal {
             entries.push(kept.json.clone());
             last = kept.seq;
         }
-        Page { more: last + 1 < journal.next, journal, entries, after: last, lost }
+        Page { more: last + 1 < journal.next, journal, entries, after: last, lost, anew }
     }
 
     /// Waits until there is an event after `after`, but no longer than `wait`.
@@ -246,10 +250,10 @@ mod tests {
         event(&journal, "x");
         for (epoch, after) in [(Some("other"), 1), (Some("e"), 2), (None, u64::MAX)] {
             let page = journal.page(epoch, after, 10);
-            assert_eq!((numbers(&page), page.lost), (vec![1], 0));
+            assert_eq!((numbers(&page), page.lost, page.anew), (vec![1], 0, true));
         }
         let page = journal.page(Some("e"), 1, 10);
-        assert_eq!((page.entries.len(), page.after, page.more), (0, 1, false));
+        assert_eq!((page.entries.len(), page.after, page.more, page.anew), (0, 1, false, false));
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,7 +290,9 @@ mod tests {
         let second = open("two");
         event(&second, "b");
         let page = second.page(Some("one"), 1, 10);
-        assert_eq!((numbers(&page), page.lost), (vec![2, 3], 0));
+        assert_eq!((numbers(&page), page.lost, page.anew), (vec![2, 3], 0, false));
+        // At its beginning as well: whether something is gone cannot be seen by the numbers there.
+        assert!(!second.page(Some("one"), 0, 10).anew && second.page(Some("never"), 0, 10).anew);
         assert_eq!(page.journal.epoch, "two");
         // What the first life told behind its end was lost: its numbers mean other entries now.
         let page = second.page(Some("one"), 3, 10);

@@ -5,6 +5,7 @@ pub mod custom;
 pub mod dump;
 pub mod frame;
 pub mod home;
+pub mod homes;
 mod last_words;
 pub mod launch;
 mod lenient;
@@ -13,6 +14,7 @@ pub mod rpc;
 pub mod table;
 mod watch;
 
-pub use home::Home;
+pub use home::{Home, Shared};
+pub use homes::{Homes, NoHome};
 pub use rpc::CallError;
 pub use table::{Intent, LogFile, Table};

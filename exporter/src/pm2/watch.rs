@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::frame::{Argument, Decoder, Message};
-use super::home::{Home, List};
+use super::home::{Home, List, Question};
 use super::model::{self, DaemonLine};
 use super::rpc::{CallError, Rpc};
 use super::table::Outcome;
@@ -134,8 +134,12 @@ async fn follow(
                 if let Err(reason) = follower.read_bus() {
                     return reason.into();
                 }
-                match home.take_list(list) {
+                let routine = list.routine && follower.list_at.is_none();
+                match home.take_list(&list) {
                     Ok(outcome) => {
+                        if routine && outcome.drifted {
+                            home.drifted();
+                        }
                         home.listed(version.take().flatten());
                         follower.follow_up(outcome);
                     }
@@ -147,7 +151,7 @@ async fn follow(
             () = home.gave_up() => return Lost::Silent,
             () = async { match list_at { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {
                 follower.list_at = None;
-                home.ask(Arc::clone(&rpc), true);
+                home.ask(Arc::clone(&rpc), Question::List { routine: false });
             }
         }
     }

@@ -1,12 +1,37 @@
 //! The machine, from `/proc/{stat,meminfo,loadavg}` (proc(5)) and statvfs(3).
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use wire::{HostReadings, Time};
 
 /// Modes of the `cpu` line of `/proc/stat`, in their order there; guest time is part of user.
 const MODES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
+
+/// Larger than these files are on most machines.
+const LARGE: usize = 16 * 1024;
+
+/// A file of `/proc`, which does not tell its size: with room for all of it from the start it
+/// is read at once, not in many small pieces.
+fn read<'a>(path: &str, into: &'a mut Vec<u8>) -> &'a str {
+    into.clear();
+    // What cannot be read is nothing.
+    let _ = File::open(path).and_then(|mut file| {
+        loop {
+            let before = into.len();
+            into.resize(before.max(LARGE / 2) * 2, 0);
+            let found = file.read(into.get_mut(before..).unwrap_or_default());
+            into.truncate(before + found.as_ref().copied().unwrap_or(0));
+            match found {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    std::str::from_utf8(into).unwrap_or_default()
+}
 
 /// Reads the machine.
 #[derive(Debug)]
@@ -16,9 +41,10 @@ impl Host {
     /// Readings now; the file system is the one that holds `path`.
     pub fn read(path: &Path) -> HostReadings {
         let mut readings = HostReadings::default();
-        parse_stat(&fs::read_to_string("/proc/stat").unwrap_or_default(), &mut readings);
-        parse_memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), &mut readings);
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let mut text = Vec::with_capacity(LARGE);
+        parse_stat(read("/proc/stat", &mut text), &mut readings);
+        parse_memory(read("/proc/meminfo", &mut text), &mut readings);
+        let load = read("/proc/loadavg", &mut text);
         readings.load1 = load.split(' ').next().and_then(|number| number.parse().ok());
         // Where PM2's directory is not there yet, the nearest one above it says as much.
         let volume = path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());

@@ -1,15 +1,18 @@
 //! What `/proc` says, at the moment of asking.
 
+mod files;
 mod host;
 mod kills;
 mod tree;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use wire::Readings;
+
+use files::Kept;
 
 pub use host::Host;
 pub use kills::KernelKills;
@@ -19,7 +22,15 @@ const SHARED_FOR: Duration = Duration::from_millis(20);
 
 /// Reads processes, and remembers what one look alone cannot tell.
 #[derive(Debug, Default)]
-pub struct Processes(Mutex<HashMap<u32, Known>>);
+pub struct Processes(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    known: HashMap<u32, Known>,
+    kept: Kept,
+    /// Whatever was read since the last [`Processes::sweep`].
+    members: HashSet<u32>,
+}
 
 #[derive(Debug)]
 struct Known {
@@ -34,7 +45,8 @@ struct Known {
 impl Processes {
     /// Readings of a process and its children; empty when it does not exist.
     pub fn read(&self, pid: u32) -> Readings {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { known, kept, members } = &mut *state;
         let before = known.get(&pid);
         if let Some(before) = before
             && before.read_at.elapsed() < SHARED_FOR
@@ -42,7 +54,7 @@ impl Processes {
             return before.readings.clone();
         }
         let remembered = before.map(|before| before.remembered.clone()).unwrap_or_default();
-        let Some(tree) = tree::read(pid, &remembered) else {
+        let Some(tree) = tree::read(pid, &remembered, kept, members) else {
             known.remove(&pid);
             return Readings::default();
         };
@@ -64,9 +76,12 @@ impl Processes {
     }
 
     /// Looks for descendants that a look at the first thread misses, and forgets processes
-    /// that are not in `pids`.
+    /// that are not in `pids`; files that nobody read since the last time are closed.
     pub fn sweep(&self, pids: &[u32]) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { known, kept, members } = &mut *state;
+        let members = std::mem::take(members);
+        kept.retain(|pid| members.contains(&pid));
         known.retain(|pid, _| pids.contains(pid));
         for (pid, known) in known.iter_mut() {
             known.remembered = tree::hidden_children(*pid);

@@ -1,7 +1,10 @@
 //! A process and its descendants, from `/proc/<pid>/{stat,fd,task/<tid>/children}`
 //! (proc(5)).
 
+use std::collections::HashSet;
 use std::fs;
+
+use super::files::Kept;
 
 /// Sums over a process and its descendants.
 #[derive(Debug, PartialEq)]
@@ -19,40 +22,58 @@ pub(super) struct Tree {
 const MAX_PROCESSES: usize = 512;
 
 /// The tree of `pid`; `None` when there is no such process. `remembered` are descendants to be
-/// counted as well where they still are descendants' kin: found by [`hidden_children`].
-pub(super) fn read(pid: u32, remembered: &[u32]) -> Option<Tree> {
-    let first = stat(pid)?;
+/// counted as well where they still are descendants' kin: found by [`hidden_children`]. What is
+/// read is added to `members`.
+pub(super) fn read(
+    pid: u32,
+    remembered: &[u32],
+    kept: &mut Kept,
+    members: &mut HashSet<u32>,
+) -> Option<Tree> {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
-    let mut tree = Tree {
-        start: first.start,
-        cpu_seconds: 0.0,
-        memory_bytes: 0,
-        threads: 0,
-        open_fds: Some(0),
-    };
+    let page_size = rustix::param::page_size() as u64;
+    let mut tree: Option<Tree> = None;
     let mut open = vec![pid];
-    open.extend(remembered);
-    let mut seen = Vec::with_capacity(open.len());
+    let mut seen = Vec::with_capacity(1 + remembered.len());
     while let Some(pid) = open.pop() {
         if seen.contains(&pid) || seen.len() >= MAX_PROCESSES {
             continue;
         }
         seen.push(pid);
-        let Some(stat) = stat(pid) else { continue };
-        // A remembered number that was given to a stranger since.
-        if stat.start < first.start {
+        let found = kept.look(pid, |line, files| {
+            let stat = parse_stat(line)?;
+            // A remembered number that was given to a stranger since is nobody's child here.
+            let stranger = tree.as_ref().is_some_and(|tree| stat.start < tree.start);
+            if stranger {
+                return Some(None);
+            }
+            Some(Some((stat, files.open_fds(pid), files.children())))
+        });
+        let Some(found) = found else {
+            // The first one is gone, and with it all there was to read.
+            tree.as_ref()?;
             continue;
-        }
-        tree.cpu_seconds += stat.ticks as f64 / ticks;
-        tree.memory_bytes += stat.pages * rustix::param::page_size() as u64;
-        tree.threads += stat.threads;
-        tree.open_fds = match (tree.open_fds, open_fds(pid)) {
-            (Some(sum), Some(count)) => Some(sum + count),
-            _ => None,
         };
-        open.extend(children(&format!("/proc/{pid}/task/{pid}/children")));
+        let Some((stat, open_fds, children)) = found else { continue };
+        members.insert(pid);
+        let first = tree.is_none();
+        let sum = tree.get_or_insert(Tree {
+            start: stat.start,
+            cpu_seconds: 0.0,
+            memory_bytes: 0,
+            threads: 0,
+            open_fds: Some(0),
+        });
+        sum.cpu_seconds += stat.ticks as f64 / ticks;
+        sum.memory_bytes += stat.pages * page_size;
+        sum.threads += stat.threads;
+        sum.open_fds = sum.open_fds.zip(open_fds).map(|(sum, count)| sum + count);
+        if first {
+            open.extend(remembered);
+        }
+        open.extend(children);
     }
-    Some(tree)
+    tree
 }
 
 /// Children of threads other than the first, anywhere below `pid`.
@@ -80,12 +101,22 @@ pub(super) fn hidden_children(pid: u32) -> Vec<u32> {
 }
 
 fn children(path: &str) -> Vec<u32> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    numbers(&fs::read(path).unwrap_or_default())
 }
 
-fn open_fds(pid: u32) -> Option<u32> {
-    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u32)
+/// The numbers in a text with spaces between them.
+pub(super) fn numbers(text: &[u8]) -> Vec<u32> {
+    text.split(u8::is_ascii_whitespace).filter_map(|word| number(word)?.try_into().ok()).collect()
+}
+
+/// A number in decimal digits.
+fn number(digits: &[u8]) -> Option<u64> {
+    let (true, false) = (digits.iter().all(u8::is_ascii_digit), digits.is_empty()) else {
+        return None;
+    };
+    digits.iter().try_fold(0u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
 }
 
 #[derive(Debug, PartialEq)]
@@ -97,20 +128,22 @@ struct Stat {
     pages: u64,
 }
 
-fn stat(pid: u32) -> Option<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
 /// Fields by their numbers in proc(5). The name in field 2 may hold spaces and parentheses, so
 /// counting begins behind its last one.
-fn parse_stat(text: &str) -> Option<Stat> {
-    let (_, rest) = text.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let name_ends = line.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = line.get(name_ends + 2..)?.split(|byte| *byte == b' ');
     // A zombie has ended; its time is counted where it is waited for.
-    if fields.first() == Some(&"Z") {
+    if fields.next()? == b"Z" {
         return None;
     }
+    // What stands behind field 3, and on which field it stands then.
+    let mut at = 4;
+    let mut field = |wanted: usize| {
+        let found = fields.nth(wanted - at)?;
+        at = wanted + 1;
+        number(found)
+    };
     Some(Stat {
         ticks: field(14)? + field(15)? + field(16)? + field(17)?,
         threads: u32::try_from(field(20)?).ok()?,
@@ -128,22 +161,26 @@ mod tests {
         let line = "42 (a) R 1 (b)) S 1 42 42 0 -1 4194560 5 0 0 0 10 20 3 4 20 0 7 0 555 1000 99 \
                     18446744073709551615";
         let expected = Stat { ticks: 37, threads: 7, start: 555, pages: 99 };
-        assert_eq!(parse_stat(line), Some(expected));
+        assert_eq!(parse_stat(line.as_bytes()), Some(expected));
         for wrong in ["", "42", "42 (x", "42 (x) S 1 2", &line.replace(") S", ") Z")] {
-            assert_eq!(parse_stat(wrong), None, "{wrong}");
+            assert_eq!(parse_stat(wrong.as_bytes()), None, "{wrong}");
         }
     }
 
     #[test]
     fn this_process_and_its_child_are_read() {
-        let alone = read(std::process::id(), &[]).unwrap();
+        let (own, mut kept, mut members) = (std::process::id(), Kept::default(), HashSet::new());
+        let alone = read(own, &[], &mut kept, &mut members).unwrap();
+        assert_eq!(members, HashSet::from([own]));
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let both = read(std::process::id(), &hidden_children(std::process::id())).unwrap();
+        let hidden = hidden_children(own);
+        let both = read(own, &hidden, &mut kept, &mut members).unwrap();
+        // Tests run in threads, so the child is not the first thread's.
+        assert!(members.contains(&own) && members.contains(&child.id()));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(alone.memory_bytes > 100_000 && alone.threads >= 1 && alone.open_fds > Some(2));
-        // Tests run in threads, so the child is not the first thread's.
-        assert!(both.threads > alone.threads, "{both:?} {alone:?}");
-        assert_eq!(read(u32::MAX - 1, &[]), None);
+        assert!(both.start == alone.start && both.cpu_seconds >= alone.cpu_seconds);
+        assert_eq!(read(u32::MAX - 1, &[], &mut kept, &mut members), None);
     }
 }

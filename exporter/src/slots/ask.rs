@@ -2,7 +2,7 @@
 
 use wire::{
     Action, CommandId, CommandRecord, CommandStatus, DeployRequest, Deployment, DeploymentStatus,
-    InvalidId, SlotId, SlotRequest, Target, Time,
+    EnvRequest, InvalidId, SlotId, SlotRequest, Target, Time,
 };
 
 use super::plan::{Occupant, Wish};
@@ -43,6 +43,8 @@ pub enum NotTaken {
 pub enum Ask {
     /// A new release.
     Deploy(Box<DeployRequest>),
+    /// Variables of the slot's own, and a restart.
+    Env(EnvRequest),
     /// Stop, restart or roll back.
     Other(Action, SlotRequest),
 }
@@ -52,6 +54,7 @@ impl Ask {
     pub fn action(&self) -> Action {
         match self {
             Self::Deploy(_) => Action::Deploy,
+            Self::Env(_) => Action::Env,
             Self::Other(action, _) => *action,
         }
     }
@@ -59,6 +62,7 @@ impl Ask {
     pub(super) fn reclaim(&self) -> bool {
         match self {
             Self::Deploy(request) => request.reclaim,
+            Self::Env(_) => false,
             Self::Other(_, request) => request.reclaim,
         }
     }
@@ -68,7 +72,7 @@ impl Ask {
             Self::Deploy(_) => Wish::Deploy,
             Self::Other(Action::Stop, _) => Wish::Stop,
             Self::Other(Action::Rollback, request) => Wish::Rollback(request.deployment.clone()),
-            Self::Other(..) => Wish::Restart,
+            Self::Env(_) | Self::Other(..) => Wish::Restart,
         }
     }
 }
@@ -115,24 +119,18 @@ pub(super) fn shown(state: &SlotState, deployed: &Deployed) -> Deployment {
 
 /// The command that a deployment was.
 pub(super) fn record_of(shown: &Deployment) -> CommandRecord {
+    let target = Target::Slot(shown.slot.clone());
+    let (id, by) = (shown.id.clone(), shown.requested_by.clone());
     CommandRecord {
-        id: shown.id.clone(),
-        target: Target::Slot(shown.slot.clone()),
-        action: Action::Deploy,
         status: match shown.status {
             DeploymentStatus::Queued => CommandStatus::Queued,
             DeploymentStatus::Healthy => CommandStatus::Succeeded,
             DeploymentStatus::Failed => CommandStatus::Failed,
             _ => CommandStatus::Running,
         },
-        requested_by: shown.requested_by.clone(),
-        requested_at: shown.requested_at,
         finished_at: shown.finished_at,
         error: shown.error.clone(),
-        reply: None,
-        outcomes: Vec::new(),
-        before: Vec::new(),
-        after: Vec::new(),
+        ..CommandRecord::queued(id, target, Action::Deploy, by, shown.requested_at)
     }
 }
 

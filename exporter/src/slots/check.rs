@@ -15,8 +15,14 @@ use crate::check::{Finding, Level};
 
 /// Everything that can be said of the slots: whether the workspace's processes are there and
 /// online, their ports serve and are theirs, their states and the ecosystem file make sense,
-/// and logs are rotated. `root` is [`Settings::root`]. Nothing where there are no slots.
-pub async fn findings(settings: &Settings, root: PathBuf, processes: &[Process]) -> Vec<Finding> {
+/// and logs are rotated. `root` is [`Settings::root`]; `open` says whether everybody may read.
+/// Nothing where there are no slots.
+pub async fn findings(
+    settings: &Settings,
+    root: PathBuf,
+    processes: &[Process],
+    open: bool,
+) -> Vec<Finding> {
     let named = |name: &str| -> Vec<&Process> {
         processes.iter().filter(|process| process.instance.name.as_str() == name).collect()
     };
@@ -46,6 +52,17 @@ pub async fn findings(settings: &Settings, root: PathBuf, processes: &[Process])
             )),
             Ok(_) => {}
         }
+    }
+    let admin = &settings.admin;
+    let runs = admin.enabled && settings.configured && admin.command.is_none();
+    if runs && !open && admin.token_file.is_none() {
+        all.push(Finding::new(
+            Level::Warning,
+            "slot",
+            format!(
+                "{ADMIN} has no token and cannot see this exporter: set token_file in [slots.admin]"
+            ),
+        ));
     }
     all.push(ecosystem(root).await);
     all.push(rotation(settings, processes));

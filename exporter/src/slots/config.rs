@@ -45,6 +45,8 @@ pub struct Settings {
     pub settle: Duration,
     /// How long a process may take to end after SIGTERM.
     pub kill_timeout: Duration,
+    /// How long a change waits for a PM2 daemon that does not answer.
+    pub daemon_wait: Duration,
     /// Bytes that one deployment's log may have.
     pub log_limit: u64,
     /// Bytes that one release may have.
@@ -70,6 +72,8 @@ pub struct Admin {
     pub command: Option<Vec<String>>,
     /// Where it runs.
     pub cwd: Option<PathBuf>,
+    /// Holds the token by which `pm2-poller` asks this exporter; of no use with `command`.
+    pub token_file: Option<PathBuf>,
 }
 
 impl fmt::Debug for Settings {
@@ -101,12 +105,13 @@ impl Default for Settings {
             probe_interval: SECOND * 2,
             settle: SECOND,
             kill_timeout: Duration::from_millis(1600),
+            daemon_wait: MINUTE,
             log_limit: 10 << 20,
             release_limit: 2 << 30,
             pm2: None,
             log_rotate_size: 10 << 20,
             log_rotate_keep: 5,
-            admin: Admin { enabled: true, port: 9000, command: None, cwd: None },
+            admin: Admin { enabled: true, port: 9000, command: None, cwd: None, token_file: None },
         }
     }
 }
@@ -165,6 +170,7 @@ impl Settings {
             default.kill_timeout,
             Duration::from_millis(100)..=MINUTE,
         );
+        let daemon_wait = reader.duration("daemon_wait", default.daemon_wait, SECOND..=MINUTE * 60);
         let log_limit = size(reader, "log_limit", default.log_limit);
         let release_limit = size(reader, "release_limit", default.release_limit);
         let pm2 = reader.path("pm2");
@@ -191,6 +197,7 @@ impl Settings {
             probe_interval,
             settle,
             kill_timeout,
+            daemon_wait,
             log_limit,
             release_limit,
             pm2,
@@ -236,7 +243,11 @@ fn admin(reader: &mut Reader) -> Admin {
         }
         None
     });
-    Admin { enabled, port, command, cwd: reader.path("cwd") }
+    let token_file = reader.path("token_file");
+    if token_file.is_some() && command.is_some() {
+        reader.mistake("token_file", "is of no use beside command, which says all of it");
+    }
+    Admin { enabled, port, command, cwd: reader.path("cwd"), token_file }
 }
 
 fn port(reader: &mut Reader) -> Option<u16> {

@@ -40,15 +40,27 @@ impl Workshop {
                     on_path("pm2-poller", &path).unwrap_or(beside)
                 };
                 env.insert("PM2_POLLER_LISTEN".to_owned(), format!("127.0.0.1:{}", admin.port));
-                env.insert(
-                    "PM2_POLLER_SERVERS".to_owned(),
-                    format!("[{{id = \"local\", url = \"http://{}\"}}]", self.listen),
-                );
+                env.insert("PM2_POLLER_SERVERS".to_owned(), self.watched_by_admin());
                 Start { script, node: None, args: vec!["serve".to_owned()], env: Env::new(), cwd }
             }
         };
         let name = ADMIN.to_owned();
         Some(Wanted { name, start, env, max_restarts: RESTARTS_PLACEHOLDER })
+    }
+
+    /// `servers` of the poller that watches this exporter.
+    fn watched_by_admin(&self) -> String {
+        // A string of JSON is one of TOML as well.
+        let quoted = |text: String| serde_json::Value::from(text).to_string();
+        let url = quoted(format!("http://{}", self.listen));
+        let token_file = match &self.settings.admin.token_file {
+            Some(path) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                format!(", token_file = {}", quoted(path.display().to_string()))
+            }
+            None => String::new(),
+        };
+        format!("[{{id = \"local\", url = {url}{token_file}}}]")
     }
 
     /// Writes what `pm2 start ecosystem.config.js` would make the same of. It holds

@@ -148,6 +148,10 @@ pub fn of_placeholder(
         settings.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     };
     let mut env = Env::new();
+    // The workspace's own admin server is this machine's, as far as is known here.
+    if settings.admin.enabled {
+        env.insert("ADMIN_URL".to_owned(), format!("http://localhost:{}", settings.admin.port));
+    }
     for name in ["ADMIN_URL".to_owned(), url_name(place)] {
         if let Some(value) = configured(&name).or_else(|| own(&name)) {
             env.insert(name, value);

@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Lines that are told with a failure, and how long each may be.
 const LAST: (usize, usize) = (20, 400);
 
+/// Bytes of a piece that the last lines are found in, once the log is full.
+const LOOKED_AT: usize = 8 * 1024;
+
 #[derive(Debug)]
 struct Inner {
     file: File,
@@ -58,6 +61,15 @@ impl Log {
     /// Something that a program printed, in pieces as they come.
     pub fn add(&self, bytes: &[u8]) {
         let mut inner = self.inner();
+        let mut bytes = bytes;
+        // Of what is left out anyhow, only the end is looked at: one that prints a gigabyte
+        // must not cost a gigabyte's work.
+        if inner.full && bytes.len() > LOOKED_AT {
+            inner.partial.clear();
+            bytes = &bytes[bytes.len() - LOOKED_AT..];
+            let begin = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            bytes = &bytes[begin..];
+        }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             // A line without an end must not fill the memory.
             if inner.partial.len() < 16 * 1024 {

@@ -26,8 +26,10 @@ pub mod config;
 mod ecosystem;
 pub mod env;
 pub mod git;
+pub mod guard;
 pub mod import;
 pub mod install;
+mod listeners;
 pub mod log;
 pub mod manager;
 mod place;
@@ -93,6 +95,11 @@ impl Slots {
         self.places().iter().find(|place| place.slot == *slot)
     }
 
+    /// Whether they were configured.
+    pub fn configured(&self) -> bool {
+        self.configured
+    }
+
     /// The slot that a process of this name serves.
     pub fn served_by(&self, name: &str) -> Option<&SlotId> {
         let slot = name.strip_prefix("slot-")?;
@@ -114,7 +121,7 @@ impl Slots {
                 }
                 let status = processes
                     .iter()
-                    .find(|candidate| candidate.instance.name == process)
+                    .find(|candidate| candidate.slot.as_ref() == Some(&place.slot))
                     .map(|candidate| candidate.status);
                 let port = ports.get(&place.slot).cloned().unwrap_or_default();
                 let state = managed.state();

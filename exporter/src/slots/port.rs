@@ -1,4 +1,4 @@
-//! Who listens on a port, from `/proc` (proc(5)).
+//! Who listens on a port, and which process it is, from `/proc` (proc(5)).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -7,31 +7,12 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use wire::PortOwner;
 
+use super::listeners;
+
 /// Numbers of all processes.
 pub fn all_pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// Sockets that listen on TCP, of IPv4 and IPv6: port and inode.
-fn listeners() -> Vec<(u16, u64)> {
-    let mut all = Vec::new();
-    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        all.extend(text.lines().skip(1).filter_map(listener));
-    }
-    all
-}
-
-/// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode`
-fn listener(line: &str) -> Option<(u16, u64)> {
-    let mut fields = line.split_ascii_whitespace();
-    let (_, port) = fields.nth(1)?.rsplit_once(':')?;
-    // 0A: TCP_LISTEN
-    if fields.nth(1)? != "0A" {
-        return None;
-    }
-    Some((u16::from_str_radix(port, 16).ok()?, fields.nth(5)?.parse().ok()?))
 }
 
 fn sockets(pid: u32) -> Vec<u64> {
@@ -81,12 +62,12 @@ pub fn command(pid: u32) -> String {
 
 /// Ports that these processes listen on.
 pub fn listened_by(pids: &HashSet<u32>) -> Vec<u16> {
-    let listeners = listeners();
+    let listeners = listeners::all();
     let inodes: HashSet<u64> = pids.iter().flat_map(|pid| sockets(*pid)).collect();
     let mut ports: Vec<u16> = listeners
         .into_iter()
-        .filter(|(_, inode)| inodes.contains(inode))
-        .map(|(port, _)| port)
+        .filter(|listener| inodes.contains(&listener.inode))
+        .map(|listener| listener.port)
         .collect();
     ports.sort_unstable();
     ports.dedup();
@@ -96,11 +77,11 @@ pub fn listened_by(pids: &HashSet<u32>) -> Vec<u16> {
 /// Who listens on these ports; `own` gives the process that should, by port. A port that
 /// somebody else's user listens on has an owner without a number.
 pub fn owners(own: &[(u16, Option<u32>)]) -> HashMap<u16, PortOwner> {
-    let listeners = listeners();
+    let listeners = listeners::all();
     let mut found = HashMap::new();
     for (port, pid) in own {
         let mut open: HashSet<u64> =
-            listeners.iter().filter(|(other, _)| other == port).map(|(_, inode)| *inode).collect();
+            listeners.iter().filter(|found| found.port == *port).map(|found| found.inode).collect();
         if open.is_empty() {
             continue;
         }
@@ -185,13 +166,5 @@ mod tests {
         assert!(listened_by(&family(own)).contains(&port));
         drop(listener);
         assert!(owners(&[(port, None)]).is_empty());
-    }
-
-    #[test]
-    fn only_lines_of_listeners_are_read() {
-        let line = "   0: 0100007F:0BB9 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 12345 1 0 100 0 0 10 0";
-        assert_eq!(listener(line), Some((3001, 12345)));
-        assert_eq!(listener(&line.replace(" 0A ", " 01 ")), None);
-        assert_eq!(listener("x"), None);
     }
 }

@@ -27,6 +27,8 @@ pub const RESTARTS_DEPLOYED: u32 = 3;
 /// See [`RESTARTS_DEPLOYED`].
 pub const RESTARTS_PLACEHOLDER: u32 = 10;
 
+const KILL_RETRY_MS: u64 = 15;
+
 /// The file name, without an interpreter's folder: PM2 is given a whole path, so that its
 /// daemon's own PATH does not matter.
 fn interpreter(start: &Start, node: &Path) -> String {
@@ -70,6 +72,8 @@ impl Wanted {
             "max_restarts": self.max_restarts,
             "min_uptime": 1000,
             "kill_timeout": settings.kill_timeout.as_millis() as u64,
+            // How often PM2 looks whether it has ended: its own 100 ms are most of a switch's gap.
+            "kill_retry_time": KILL_RETRY_MS,
             "treekill": true,
             "merge_logs": true,
             "vizion": false,
@@ -102,6 +106,7 @@ impl Wanted {
             "autorestart": true,
             "max_restarts": self.max_restarts,
             "kill_timeout": settings.kill_timeout.as_millis() as u64,
+            "kill_retry_time": KILL_RETRY_MS,
             "merge_logs": true,
             "vizion": false,
             "watch": false,

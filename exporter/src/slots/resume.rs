@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use wire::{Action, CommandId};
+use wire::{Action, CommandId, SlotId};
 
 use super::manager::Manager;
 use super::plan::{Change, End, Seen};
-use super::run::{Managed, close};
+use super::run::{Cut, Managed, close};
 
 impl Manager {
     /// Takes up what was cut off when the exporter, the daemon or the machine went down, and
@@ -25,58 +25,94 @@ impl Manager {
                     .collect()
             });
             let manager = Arc::clone(&self);
-            tokio::spawn(async move {
-                if let Some(managed) = manager.slots.get(index) {
-                    manager.resume_slot(managed, open).await;
-                }
-            });
+            tokio::spawn(async move { manager.resume_slot(index, open).await });
         }
     }
 
-    async fn resume_slot(&self, managed: &Managed, open: Vec<CommandId>) {
+    /// Takes up a change that was cut off because PM2 did not answer.
+    pub(super) fn take_up(self: &Arc<Self>, slot: &SlotId) {
+        let Some(index) = self.slots.iter().position(|managed| managed.place.slot == *slot) else {
+            return;
+        };
+        let manager = Arc::clone(self);
+        tokio::spawn(async move { manager.resume_slot(index, Vec::new()).await });
+    }
+
+    async fn resume_slot(&self, index: usize, open: Vec<CommandId>) {
+        let Some(managed) = self.slots.get(index) else { return };
         let place = &managed.place;
-        let store = &self.workshop.store;
-        if !store.root().exists() {
+        if !self.workshop.store.root().exists() {
             return;
         }
-        let Ok(_lane) = Arc::clone(&managed.lane).acquire_owned().await else { return };
-        let _lock = match self.hold(managed).await {
-            Ok(lock) => lock,
-            Err(error) => {
-                tracing::warn!(%error, slot = %place.slot, "what was cut off stays so");
+        loop {
+            // Before the slot is held: whoever asks meanwhile is told at once that PM2 is away.
+            let phase = managed.state().standing.phase();
+            if phase.is_some_and(|phase| !phase.is_before_switch()) && !self.pm2_answers().await {
                 return;
             }
-        };
-        let begun = managed.state().standing.change.clone();
-        if begun.is_none() && open.is_empty() {
-            if let Err(error) = store.sweep(&place.slot, &managed.state()) {
+            let Ok(lane) = Arc::clone(&managed.lane).acquire_owned().await else { return };
+            let lock = match self.hold(managed).await {
+                Ok(lock) => lock,
+                Err(error) => {
+                    tracing::warn!(%error, slot = %place.slot, "what was cut off stays so");
+                    return;
+                }
+            };
+            self.end_lost(managed, &open);
+            let begun = managed.state().standing.change.clone();
+            if let Some(change) = begun {
+                super::child::end_marked(&self.workshop.mark(place));
+                if let Err(cut) = self.resume_change(managed, &change).await {
+                    drop((lane, lock));
+                    if cut == Cut::Stopped {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            if let Err(error) = self.workshop.store.sweep(&place.slot, &managed.state()) {
                 tracing::warn!(%error, slot = %place.slot, "half-made folders cannot be removed");
             }
             return;
         }
-        super::child::end_marked(&self.workshop.mark(place));
-        if let Some(change) = begun {
-            self.resume_change(managed, &change).await;
+    }
+
+    /// Waits until PM2 answers; false when the exporter stops first.
+    async fn pm2_answers(&self) -> bool {
+        while self.workshop.list().await.is_err() {
+            tokio::select! {
+                () = sleep(Duration::from_millis(500)) => {}
+                () = self.shutdown.drain.cancelled() => return false,
+            }
         }
+        true
+    }
+
+    /// Closes deployments whose turn never came.
+    fn end_lost(&self, managed: &Managed, open: &[CommandId]) {
+        let place = &managed.place;
         let mut state = managed.state();
         let changing = state.standing.change.as_ref().map(|change| change.id.clone());
-        let is_lost = |id: &CommandId| {
-            Some(id) != changing.as_ref()
+        let is_lost = |id: &&CommandId| {
+            Some(*id) != changing.as_ref()
                 && state.deployed(id).is_some_and(|known| !known.shown.status.is_final())
         };
-        let lost: Vec<CommandId> = open.into_iter().filter(is_lost).collect();
+        let lost: Vec<CommandId> = open.iter().filter(is_lost).cloned().collect();
+        if lost.is_empty() {
+            return;
+        }
+        super::child::end_marked(&self.workshop.mark(place));
         for id in lost {
             let failure = Some("the exporter ended before its turn came".to_owned());
             let end = End { id, failure, put_back: None, discard: None };
             close(&mut state, &end, Vec::new());
         }
-        let kept = store.save(&place.slot, &state).and_then(|()| store.sweep(&place.slot, &state));
-        if let Err(error) = kept {
-            tracing::warn!(%error, slot = %place.slot, "half-made folders cannot be removed");
+        if let Err(error) = self.workshop.store.save(&place.slot, &state) {
+            tracing::error!(%error, slot = %place.slot, "a slot's state cannot be saved");
         }
     }
 
-    async fn resume_change(&self, managed: &Managed, change: &Change) {
+    async fn resume_change(&self, managed: &Managed, change: &Change) -> Result<(), Cut> {
         let place = &managed.place;
         let action = {
             let state = managed.state();
@@ -89,17 +125,10 @@ impl Manager {
         };
         // Before the switch nothing of PM2's was touched, so that it need not be asked.
         let mut seen = Seen::Nothing;
-        while !change.phase.is_before_switch() {
-            match self.workshop.list().await {
-                Ok(listing) => {
-                    seen = self.workshop.seen(&listing, place, &managed.state());
-                    break;
-                }
-                Err(_) => tokio::select! {
-                    () = sleep(Duration::from_millis(500)) => {}
-                    () = self.shutdown.drain.cancelled() => return,
-                },
-            }
+        if !change.phase.is_before_switch() {
+            let listing =
+                self.workshop.list().await.map_err(|error| Cut::Away(error.to_string()))?;
+            seen = self.workshop.seen(&listing, place, &managed.state());
         }
         let end = {
             let mut state = managed.state();
@@ -113,20 +142,19 @@ impl Manager {
             end
         };
         let end = match end {
-            Some(end) => Some(end),
-            None => self.runner(managed, None, false, true).run().await,
+            Some(end) => end,
+            None => self.runner(managed, None, false, true).run().await?,
         };
-        if let Some(end) = end {
-            if let Some(id) = &end.discard
-                && let Err(error) = self.workshop.store.remove_release(&place.slot, id)
-            {
-                tracing::warn!(%error, "a half-made release cannot be removed");
-            }
-            let by = managed.state().deployed(&end.id).map_or_else(
-                || "someone, before the exporter's end".to_owned(),
-                |known| known.shown.requested_by.clone(),
-            );
-            self.teller.ended(managed, action, &by, &end, true);
+        if let Some(id) = &end.discard
+            && let Err(error) = self.workshop.store.remove_release(&place.slot, id)
+        {
+            tracing::warn!(%error, "a half-made release cannot be removed");
         }
+        let by = managed.state().deployed(&end.id).map_or_else(
+            || "someone, before it was cut off".to_owned(),
+            |known| known.shown.requested_by.clone(),
+        );
+        self.teller.ended(managed, action, &by, &end, true);
+        Ok(())
     }
 }

@@ -1,5 +1,9 @@
-//! Rotates the logs that PM2 writes, without losing a line: a file is renamed while PM2 still
-//! writes to it, PM2 opens a new one, and only then is the old one packed.
+//! Rotates the logs that PM2 writes. Where nobody follows one and the file system can, it is cut where
+//! it lies, and no line is lost: see `in_place`. Otherwise it is renamed while PM2 still writes to it, PM2
+//! opens a new one, and only then is the old one packed; who follows reads both to their ends, and what PM2
+//! had in hand at that moment it may throw away.
+
+mod in_place;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -12,15 +16,22 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use wire::Time;
 
+use super::config::Settings;
 use crate::app::App;
+use crate::http::MAX_FOLLOWERS;
+use crate::pm2::Home;
 
 /// How often sizes are looked at.
 const EVERY: Duration = Duration::from_secs(5);
+/// The same after there was something: who prints without end fills the disk otherwise.
+const SOON: Duration = Duration::from_millis(500);
 /// PM2 may still write what it had in hand when it was told to open new files.
 const SETTLED: Duration = Duration::from_secs(1);
+/// Every place for those who follow logs.
+const FOLLOWERS: u32 = MAX_FOLLOWERS as u32;
 /// The module that does the same.
 const MODULE: &str = "pm2-logrotate";
 
@@ -30,22 +41,29 @@ pub async fn run(app: Arc<App>) {
     if !settings.configured || settings.log_rotate_size == 0 {
         return;
     }
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = EVERY;
     loop {
         tokio::select! {
             () = app.shutdown.drain.cancelled() => return,
-            _ = ticks.tick() => {}
+            () = sleep(pause) => {}
         }
-        if let Err(error) = pass(&app).await {
-            tracing::warn!(%error, "logs cannot be rotated");
+        pause = EVERY;
+        for home in app.homes.all() {
+            match pass(&app, settings, home).await {
+                Ok(true) => pause = SOON,
+                Ok(false) => {}
+                Err(error) => {
+                    let home = home.path().display();
+                    tracing::warn!(%home, %error, "logs cannot be rotated");
+                }
+            }
         }
     }
 }
 
-async fn pass(app: &App) -> io::Result<()> {
-    let settings = &app.config.slots;
-    let files: BTreeSet<PathBuf> = app.home.table(|table| {
+/// Gives whether there was something to rotate.
+async fn pass(app: &App, settings: &Settings, home: &Home) -> io::Result<bool> {
+    let files: BTreeSet<PathBuf> = home.table(|table| {
         let names = table.names();
         if names.contains(MODULE) {
             return BTreeSet::new();
@@ -57,13 +75,24 @@ async fn pass(app: &App) -> io::Result<()> {
             .map(|file| PathBuf::from(&*file.path))
             .collect()
     });
+    let (size, keep) = (settings.log_rotate_size, settings.log_rotate_keep);
+    let is_large =
+        |file: &PathBuf| fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() >= size);
     let mut left = Vec::new();
+    // What an earlier pass renamed and did not pack.
+    left.extend(files.iter().flat_map(|file| rotated(file, "log")));
+    let large: Vec<PathBuf> = files.iter().filter(|file| is_large(file)).cloned().collect();
+    let mut any = !left.is_empty() || !large.is_empty();
+    // Who follows knows a place in the file, which must not move. Meanwhile nobody begins to.
+    if !large.is_empty()
+        && let Ok(_alone) = Arc::clone(&app.followers).try_acquire_many_owned(FOLLOWERS)
+    {
+        let cut =
+            move || large.iter().try_for_each(|it| in_place::rotate(it, size, keep).map(drop));
+        tokio::task::spawn_blocking(cut).await.map_err(io::Error::other)??;
+    }
     for file in files {
-        // What an earlier pass renamed and did not pack.
-        left.extend(rotated(&file, "log"));
-        if fs::metadata(&file)
-            .is_ok_and(|meta| meta.is_file() && meta.len() >= settings.log_rotate_size)
-        {
+        if is_large(&file) {
             let aside = aside(&file);
             fs::rename(&file, &aside)?;
             left.push(aside);
@@ -72,16 +101,19 @@ async fn pass(app: &App) -> io::Result<()> {
     if !left.is_empty() {
         // Until PM2 opens new files it writes on into the renamed ones: nothing is lost. What an
         // earlier pass left may be such a file still.
-        app.home
-            .call("reloadLogs", json!({}), Duration::from_secs(10))
+        home.call("reloadLogs", json!({}), Duration::from_secs(10))
             .await
             .map_err(|error| io::Error::other(error.to_string()))?;
         sleep(SETTLED).await;
     }
-    let keep = settings.log_rotate_keep;
-    tokio::task::spawn_blocking(move || left.iter().try_for_each(|file| pack(file, keep)))
-        .await
-        .map_err(io::Error::other)?
+    let daemons = home.path().join("pm2.log");
+    tokio::task::spawn_blocking(move || {
+        left.iter().try_for_each(|file| pack(file, keep))?;
+        any |= in_place::rotate(&daemons, size, keep)?;
+        Ok(any)
+    })
+    .await
+    .map_err(io::Error::other)?
 }
 
 /// `slot-a-out.log` becomes `slot-a-out__20260131T120000250Z.log`.

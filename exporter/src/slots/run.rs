@@ -62,15 +62,18 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Carries the change out to its end; `None` when the exporter stops first: then it is
-    /// taken up at the next start.
-    pub async fn run(&self) -> Option<End> {
+    /// Carries the change out to its end.
+    ///
+    /// # Errors
+    /// It was cut off before: [`Manager::resume`](super::Manager::resume) and its like bring it
+    /// to its end.
+    pub async fn run(&self) -> Result<End, Cut> {
         let mut building: Option<OwnedSemaphorePermit> = None;
         let limit = self.time_limit();
         let mut deadline = Instant::now() + limit;
-        let log = self.log()?;
+        let log = self.log().ok_or(Cut::Stopped)?;
         loop {
-            let change = self.managed.state().standing.change.clone()?;
+            let change = self.managed.state().standing.change.clone().ok_or(Cut::Stopped)?;
             if change.phase == Phase::Fetch && building.is_none() {
                 building = tokio::select! {
                     place = Arc::clone(self.builds).acquire_owned() => place.ok(),
@@ -99,7 +102,7 @@ impl Runner<'_> {
             };
             if let Some(end) = end {
                 self.finish(&end, &log).await;
-                return Some(end);
+                return Ok(end);
             }
         }
     }
@@ -145,8 +148,8 @@ impl Runner<'_> {
             .ok()
     }
 
-    /// Does one step; `None` when the exporter stops meanwhile.
-    async fn step(&self, change: &Change, log: &Log, deadline: Instant) -> Option<Went> {
+    /// Does one step.
+    async fn step(&self, change: &Change, log: &Log, deadline: Instant) -> Result<Went, Cut> {
         let result = match change.phase {
             Phase::Fetch => self.fetch(&change.id, log, deadline).await,
             Phase::Install => self.install(&change.id, log, deadline).await,
@@ -162,15 +165,15 @@ impl Runner<'_> {
                 {
                     log.note(&format!("the former release does not answer: {error}"));
                 }
-                return Some(went);
+                return Ok(went);
             }
             Phase::LastResort => return self.switch(&Occupant::Placeholder, self.reclaim).await,
         };
-        Some(match result {
-            Ok(()) => Went::Well,
-            Err(Failed::Wrong(reason)) => Went::Wrong(reason),
-            Err(Failed::Stopped) => return None,
-        })
+        match result {
+            Ok(()) => Ok(Went::Well),
+            Err(Failed::Wrong(reason)) => Ok(Went::Wrong(reason)),
+            Err(Failed::Stopped) => Err(Cut::Stopped),
+        }
     }
 
     /// Tidies up behind a change that has ended.
@@ -212,6 +215,15 @@ impl Runner<'_> {
             Some(_) => "failed",
         });
     }
+}
+
+/// Why a change is not at its end. It is on disk where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The exporter stops.
+    Stopped,
+    /// PM2 has not answered for too long, in words.
+    Away(String),
 }
 
 /// Why a step did not work.

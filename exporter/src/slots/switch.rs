@@ -11,7 +11,7 @@ use super::log::Log;
 use super::plan::{Occupant, Seen, Went};
 use super::port;
 use super::probe::{Probe, Unwell, spare_port};
-use super::run::{Failed, Runner};
+use super::run::{Cut, Failed, Runner};
 use super::workshop::Stuck;
 
 /// How soon a daemon that is away is asked again.
@@ -120,9 +120,10 @@ impl Runner<'_> {
         }
     }
 
-    /// Exchanges the slot's process, however long PM2 is away.
-    pub(super) async fn switch(&self, to: &Occupant, reclaim: bool) -> Option<Went> {
+    /// Exchanges the slot's process. A PM2 that is away is waited for, but not for ever.
+    pub(super) async fn switch(&self, to: &Occupant, reclaim: bool) -> Result<Went, Cut> {
         let place = &self.managed.place;
+        let until = Instant::now() + self.workshop.settings.daemon_wait;
         let mut told = false;
         loop {
             let wanted = {
@@ -134,7 +135,7 @@ impl Runner<'_> {
             };
             let wanted = match wanted {
                 Ok(wanted) => wanted,
-                Err(reason) => return Some(Went::Wrong(reason)),
+                Err(reason) => return Ok(Went::Wrong(reason)),
             };
             let turn = Arc::clone(self.turn).acquire_owned().await;
             let cut_off = self.cut_off.load(Ordering::Relaxed);
@@ -144,16 +145,19 @@ impl Runner<'_> {
             self.workshop.intend(place, false);
             drop(turn);
             match result {
-                Ok(()) => return Some(Went::Well),
-                Err(Stuck::Wrong(reason)) => return Some(Went::Wrong(reason)),
+                Ok(()) => return Ok(Went::Well),
+                Err(Stuck::Wrong(reason)) => return Ok(Went::Wrong(reason)),
                 Err(Stuck::Away(reason)) => {
                     self.cut_off.store(true, Ordering::Relaxed);
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!(slot = %place.slot, %reason, "a switch waits for PM2");
                     }
+                    if Instant::now() >= until {
+                        return Err(Cut::Away(reason));
+                    }
                     tokio::select! {
                         () = sleep(AWAY) => {}
-                        () = self.shutdown.drain.cancelled() => return None,
+                        () = self.shutdown.drain.cancelled() => return Err(Cut::Stopped),
                     }
                 }
             }

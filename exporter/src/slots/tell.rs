@@ -82,6 +82,19 @@ impl Teller {
         }
     }
 
+    /// A slot had not the one process that it is to have, and has it again; or why not.
+    pub fn mended(&self, place: &SlotPlace, had: usize, how: Result<String, String>) {
+        let had = match had {
+            0 => "its process was gone".to_owned(),
+            several => format!("it had {several} processes"),
+        };
+        let (severity, message) = match how {
+            Ok(now) => (Severity::Warning, format!("{had}: {now}")),
+            Err(why) => (Severity::Error, format!("{had}, and this cannot be mended: {why}")),
+        };
+        self.event(place, EventKind::SLOT_RECOVERED, severity, message, &[]);
+    }
+
     /// A change has ended.
     pub fn ended(&self, managed: &Managed, action: Action, by: &str, end: &End, resumed: bool) {
         let place = &managed.place;
@@ -122,6 +135,9 @@ impl Teller {
                 Action::Rollback => {
                     (EventKind::SLOT_ROLLED_BACK, format!("rolled back by {by} to {current}"))
                 }
+                Action::Env => {
+                    (EventKind::SLOT_RESTARTED, format!("restarted by {by} with other variables"))
+                }
                 _ => (EventKind::SLOT_RESTARTED, format!("restarted by {by}")),
             };
             self.event(place, kind, Severity::Info, message, &details);
@@ -134,7 +150,7 @@ impl Teller {
 }
 
 /// For people.
-fn runs(occupant: &Occupant) -> String {
+pub(super) fn runs(occupant: &Occupant) -> String {
     match occupant {
         Occupant::Placeholder => "the placeholder".to_owned(),
         Occupant::Release(id) => format!("deployment {id}"),

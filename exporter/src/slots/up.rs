@@ -1,26 +1,23 @@
 //! `pm2-exporter slots up|status|down`: a workspace brought to its state, whatever it was.
 //! The only place that may start a PM2 daemon.
 
-use std::path::Path;
+mod daemon;
+mod status;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use service::shutdown::Shutdown;
-use tokio::process::Command;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::env::Env;
 use super::place::SlotPlace;
 use super::plan::{Occupant, Seen};
 use super::port;
-use super::probe::Probe;
 use super::record::Wanted;
-use super::start::on_path;
 use super::table::Line;
 use super::workshop::{OwnEnv, Stuck, Workshop};
 use crate::config::Config;
-use crate::pm2::launch::{self, Listing, Running};
+use crate::pm2::launch::{self, Running};
 use crate::pm2::rpc::Rpc;
 
 /// PM2's name of the workspace's own server.
@@ -43,7 +40,7 @@ impl Workspace {
     pub fn new(config: &Config) -> Self {
         let own: OwnEnv = Arc::new(|name| std::env::var(name).ok());
         let root = config.slots.root(config.state_dir.as_deref(), own("HOME"));
-        let home = config.pm2_home.clone();
+        let home = config.pm2_homes.first.clone();
         let gone = || Err(crate::pm2::CallError::Closed("not connected yet".to_owned()));
         let settings = Arc::new(config.slots.clone());
         let listen = config.listen;
@@ -100,60 +97,6 @@ impl Workspace {
             lines.push(Line { name, port: 0, runs: "-".to_owned(), status, note, well: false });
         }
         Ok(lines)
-    }
-
-    /// Starts a daemon by the `pm2` command, and what it ran before it went down.
-    async fn start_daemon(&mut self) -> anyhow::Result<()> {
-        let home = &self.workshop.home;
-        let cli = match &self.workshop.settings.pm2 {
-            Some(path) => path.clone(),
-            None => on_path("pm2", &self.workshop.path()).context(
-                "no PM2 daemon runs, and there is no pm2 on the PATH to start one; \
-                 name it as [slots] pm2",
-            )?,
-        };
-        let restores = home.join("dump.pm2").exists();
-        let word = if restores { "resurrect" } else { "ping" };
-        let mut env: Env = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ"]
-            .into_iter()
-            .map(str::to_owned)
-            .chain(self.workshop.settings.inherit.iter().cloned())
-            .filter_map(|name| Some((name.clone(), (self.workshop.own)(&name)?)))
-            .collect();
-        env.insert("PM2_HOME".to_owned(), home.display().to_string());
-        env.insert("PM2_DISCRETE_MODE".to_owned(), "true".to_owned());
-        let mut command = Command::new(&self.workshop.node);
-        if is_executable_alone(&cli) {
-            command = Command::new(&cli);
-        } else {
-            command.arg(&cli);
-        }
-        let mut child = command
-            .arg(word)
-            .env_clear()
-            .envs(&env)
-            .current_dir("/")
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("{} cannot be run", cli.display()))?;
-        let status = timeout(DAEMON * 2, child.wait())
-            .await
-            .with_context(|| format!("'pm2 {word}' takes over {:?}", DAEMON * 2))??;
-        let until = Instant::now() + DAEMON;
-        while !self.connect().await? {
-            if Instant::now() >= until {
-                bail!(
-                    "'pm2 {word}' ended with {status}, and no daemon answers in {}",
-                    self.workshop.home.display()
-                );
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
     }
 
     async fn bring_admin(&self, wanted: &Wanted, reclaim: bool) -> anyhow::Result<Line> {
@@ -298,121 +241,4 @@ impl Workspace {
         };
         self.line(&name, place.port, shown(&occupant), note).await
     }
-
-    /// Waits a moment until the port answers, and tells how it stands.
-    async fn line(
-        &self,
-        name: &str,
-        port: u16,
-        runs: String,
-        note: Result<String, String>,
-    ) -> anyhow::Result<Line> {
-        if self.waits && note.is_ok() {
-            let interval = Duration::from_millis(500);
-            let probe = Probe { port, path: None, attempts: 20, interval };
-            let never = Shutdown::default();
-            let _ = probe.until_well(&never, || std::future::ready(None)).await;
-        }
-        let listing = self.workshop.list().await?;
-        let (status, online) = status_of(&listing, name);
-        let serves = super::accepts(port).await;
-        let mut well = online && serves && note.is_ok();
-        let note = match note {
-            Ok(note) if !serves && online => {
-                well = false;
-                format!("{note} port {port} refuses connections").trim().to_owned()
-            }
-            Ok(note) | Err(note) => note,
-        };
-        Ok(Line { name: name.to_owned(), port, runs, status, note, well })
-    }
-
-    /// How everything stands; nothing is changed.
-    ///
-    /// # Errors
-    /// The daemon does not answer, or a slot's state cannot be read.
-    pub async fn status(mut self) -> anyhow::Result<Vec<Line>> {
-        if !self.connect().await? {
-            bail!("no PM2 daemon runs in {}; 'slots up' starts one", self.workshop.home.display());
-        }
-        let listing = self.workshop.list().await?;
-        let mut lines = Vec::new();
-        if let Some(wanted) = self.workshop.admin() {
-            let port = self.workshop.settings.admin.port;
-            lines.push(self.line(ADMIN, port, wanted.start.shown(), Ok(String::new())).await?);
-        }
-        for place in self.workshop.settings.places.clone() {
-            let state = self.workshop.store.load(&place.slot)?;
-            let runs = match self.workshop.seen(&listing, &place, &state) {
-                Seen::Nothing => "-".to_owned(),
-                Seen::Other => "something that was not deployed here".to_owned(),
-                Seen::Occupant(Occupant::Placeholder) => "placeholder".to_owned(),
-                Seen::Occupant(Occupant::Release(id)) => state.deployed(&id).map_or_else(
-                    || format!("deployment {id}"),
-                    |deployed| format!("{} ({id})", deployed.shown.repository),
-                ),
-            };
-            let note = match self.workshop.foreign_owner(&listing, &place) {
-                Some(owner) => {
-                    Err(format!("port {} is held by {}", place.port, port::in_words(&owner)))
-                }
-                None => Ok(String::new()),
-            };
-            let name = format!("slot-{}", place.slot);
-            lines.push(self.line(&name, place.port, runs, note).await?);
-        }
-        Ok(lines)
-    }
-
-    /// Saves what runs, then stops the slots and the admin server; other applications and the
-    /// daemon stay.
-    ///
-    /// # Errors
-    /// The daemon does not answer.
-    pub async fn down(mut self) -> anyhow::Result<Vec<Line>> {
-        if !self.connect().await? {
-            bail!("no PM2 daemon runs in {}", self.workshop.home.display());
-        }
-        let listing = self.workshop.list().await?;
-        // Before the stop: what is saved is what the next boot starts.
-        let saved = self.workshop.save_listing(&listing, &[]);
-        let rpc = (self.workshop.connection)()?;
-        let slots = self
-            .workshop
-            .settings
-            .places
-            .iter()
-            .map(|place| (format!("slot-{}", place.slot), place.port));
-        let admin = (ADMIN.to_owned(), self.workshop.settings.admin.port);
-        let mut lines = Vec::new();
-        for (name, port) in std::iter::once(admin).chain(slots) {
-            let mut note = String::new();
-            for running in listing.named(&name).filter(|running| running.status != "stopped") {
-                note = match launch::stop(&rpc, running.pm_id).await {
-                    Ok(()) => "stopped".to_owned(),
-                    Err(error) => error.to_string(),
-                };
-            }
-            let (status, _) = status_of(&self.workshop.list().await?, &name);
-            let well = matches!(status.as_str(), "stopped" | "-");
-            lines.push(Line { name, port, runs: "-".to_owned(), status, note, well });
-        }
-        saved?;
-        Ok(lines)
-    }
-}
-
-fn status_of(listing: &Listing, name: &str) -> (String, bool) {
-    let found: Vec<&Running> = listing.named(name).collect();
-    match found[..] {
-        [] => ("-".to_owned(), false),
-        [one] => (one.status.clone(), one.status == "online"),
-        _ => (format!("{} processes", found.len()), false),
-    }
-}
-
-/// Whether a file says itself what runs it; npm's `bin` links do.
-fn is_executable_alone(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
 }

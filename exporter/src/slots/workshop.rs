@@ -41,6 +41,13 @@ pub enum Stuck {
     Wrong(String),
 }
 
+impl std::fmt::Display for Stuck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Away(reason) | Self::Wrong(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
 impl From<CallError> for Stuck {
     fn from(error: CallError) -> Self {
         match error {
@@ -228,6 +235,24 @@ impl Workshop {
             }
         }
         state.foreign_placeholder.then_some(Occupant::Placeholder)
+    }
+
+    /// Of several processes of the slot's name the one that is what the slot is to run, and
+    /// serves.
+    pub fn rightful<'a>(
+        &self,
+        listing: &'a Listing,
+        place: &SlotPlace,
+        state: &SlotState,
+    ) -> Option<&'a Running> {
+        let name = format!("slot-{}", place.slot);
+        listing.processes.iter().filter(|running| running.name == name).find(|running| {
+            running.status == "online"
+                && self.occupant(running, place, state).as_ref() == Some(&state.standing.current)
+                && port::owners(&[(place.port, Some(running.pid))])
+                    .get(&place.port)
+                    .is_some_and(|owner| owner.own)
+        })
     }
 
     /// Who holds the slot's port, if that is not the slot's own process.

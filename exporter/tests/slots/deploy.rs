@@ -17,6 +17,14 @@ async fn a_slot_is_deployed_rolled_back_stopped_and_restarted() {
     repo.commit(&[("server.js", &server("two"))]);
     let second = stage.deployed("a", &repo).await;
     assert_eq!(stage.get("a", "/").await.unwrap(), "two");
+    // Every process of the slot goes on with the same series.
+    let page: Value = stage.client.get("/api/journal?limit=1000").await.unwrap().json().unwrap();
+    let events = page["entries"].as_array().unwrap().iter().map(|it| &it["record"]["event"]);
+    let online: Vec<&Value> = events
+        .filter(|event| event["kind"] == "online" && event["app"] == "slot-a")
+        .map(|event| &event["instance_id"])
+        .collect();
+    assert!(online.len() >= 2 && online.iter().all(|it| **it == 0), "{online:?}");
     // To the former, and back again; then to one by its id.
     for (body, text) in
         [(json!({}), "one"), (json!({}), "two"), (json!({"deployment": first["id"]}), "one")]

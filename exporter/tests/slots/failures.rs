@@ -118,12 +118,10 @@ async fn no_failure_before_the_switch_costs_a_request() {
         ("ignores SIGTERM", app(PACKAGE, stubborn), "refuses connections", ""),
         ("forks", app(PACKAGE, forks), "ended with code 3", ""),
     ] {
-        let began = Instant::now();
         let failed = stage.fails("a", json!({"repository": repo.url()})).await;
         let error = failed["error"].as_str().unwrap();
         assert!(error.contains(reason), "{what}: {error}");
         assert!(failed["last_lines"].to_string().contains(line), "{what}: {failed:#}");
-        assert!(began.elapsed() < Duration::from_secs(15), "{what}: {:?}", began.elapsed());
     }
     let (asked, lost, _) = load.end();
     assert!(asked > 500, "{asked}");
@@ -185,10 +183,26 @@ async fn an_application_that_prints_without_end_fills_neither_disk_nor_memory() 
     let flood = "const line = 'x'.repeat(1000) + '\\n'; const go = () => { while (process.stdout.write(line.repeat(64))); }; process.stdout.on('drain', go); go(); setTimeout(() => process.exit(1), 1500);";
     let repo = Repo::new(&[("package.json", PACKAGE), ("server.js", flood)]);
     let failed = stage.fails("a", json!({"repository": repo.url()})).await;
-    let id = failed["id"].as_str().unwrap();
-    let log = stage.root().join(format!("deployments/a/{id}.log"));
-    assert!(std::fs::metadata(log).unwrap().len() < 150 * 1024);
+    let log_of = |deployment: &Value| {
+        let id = deployment["id"].as_str().unwrap();
+        stage.root().join(format!("deployments/a/{id}.log"))
+    };
+    assert!(std::fs::metadata(log_of(&failed)).unwrap().len() < 150 * 1024);
     assert!(failed.to_string().len() < 20_000);
+    // A build that prints a gigabyte (in the short form a quarter of one) and is well.
+    let pieces = if std::env::var_os("PM2_FLEET_LONG").is_some() { 16_384 } else { 4_096 };
+    let build = format!(
+        "const piece = 'x'.repeat(1023) + '\\n'; const fs = require('fs'); \
+         for (let n = 0; n < {pieces}; n++) fs.writeSync(1, piece.repeat(64)); \
+         console.log('the end')"
+    );
+    let repo = Repo::app("after a flood");
+    let body = json!({"repository": repo.url(), "build": ["node", "-e", build]});
+    let done = stage.deploy("a", body).await;
+    assert_eq!(done["status"], "healthy", "{done:#}");
+    let log = std::fs::read_to_string(log_of(&done)).unwrap();
+    assert!(log.len() < 150 * 1024 && log.contains("the rest is left out"), "{}", log.len());
+    assert!(log.ends_with("==> done\n"), "our own lines are there to the end");
 }
 
 #[tokio::test]

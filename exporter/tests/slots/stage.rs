@@ -18,8 +18,10 @@ pub(crate) struct Stage {
     pub(crate) ports: BTreeMap<&'static str, u16>,
     exporter: Option<Child>,
     mark: String,
+    variables: Vec<(String, String)>,
     config: PathBuf,
     listen: Port,
+    token: String,
     _held: Vec<Port>,
 }
 
@@ -59,6 +61,7 @@ impl Stage {
         let client = Client::new(format!("http://{}", listen.address()))
             .unwrap()
             .with_token(token.reveal().to_string());
+        let token = token.reveal().to_string();
         let ports = BTreeMap::from([("a", a.number()), ("b", b.number())]);
         let mut stage = Self {
             pm2,
@@ -66,8 +69,10 @@ impl Stage {
             ports,
             exporter: None,
             mark: e2e::process::new_mark(),
+            variables: Vec::new(),
             config,
             listen,
+            token,
             _held: vec![a, b],
         };
         let (out, well) = stage.slots(&["up"]);
@@ -80,8 +85,37 @@ impl Stage {
         self.pm2.folder().join("slots")
     }
 
+    /// The token that may do everything.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A variable of the exporter's environment, from its next start.
+    pub(crate) fn variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Changes words of the configuration.
+    pub(crate) fn configure(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&self.config, text.replace(from, to)).unwrap();
+    }
+
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(EXPORTER);
+        self.command_under(&[], words)
+    }
+
+    /// By another program, which is given the exporter's command line.
+    fn command_under(&self, under: &[&str], words: &[&str]) -> Command {
+        let mut command = match under {
+            [] => Command::new(EXPORTER),
+            [program, rest @ ..] => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(EXPORTER);
+                command
+            }
+        };
         command
             .args(words)
             .arg("--config")
@@ -91,6 +125,7 @@ impl Stage {
             .env("HOME", self.pm2.folder().path())
             .env(MARK, &self.mark)
             .envs(registry())
+            .envs(self.variables.iter().cloned())
             .stdin(Stdio::null());
         command
     }
@@ -114,29 +149,59 @@ impl Stage {
     /// Asks the exporter to end, and waits until it has.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         let mut child = self.exporter.take()?;
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        // The exporter itself, not the program that it is run by.
+        let is_exporter = |pid: &u32| {
+            std::fs::read_link(format!("/proc/{pid}/exe"))
+                .is_ok_and(|exe| exe == Path::new(EXPORTER))
+        };
+        let pid = std::iter::once(child.id())
+            .chain(e2e::process::descendants(child.id()))
+            .find(is_exporter)
+            .unwrap();
+        e2e::process::signal(pid, rustix::process::Signal::TERM);
         child.wait().unwrap().code()
     }
 
     /// Runs `pm2-exporter slots …`.
     pub(crate) fn slots(&self, words: &[&str]) -> (String, bool) {
         let words: Vec<&str> = std::iter::once("slots").chain(words.iter().copied()).collect();
-        let output = self.command(&words).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        (text, output.status.success())
+        let (out, error, well) = self.run(&words);
+        (out + &error, well)
+    }
+
+    /// Runs `pm2-exporter …`; gives what it printed, what it complained of, and whether all was
+    /// well.
+    pub(crate) fn run(&self, words: &[&str]) -> (String, String, bool) {
+        let output = self.command(words).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr), output.status.success())
+    }
+
+    /// Makes a program of this name, which is that file.
+    pub(crate) fn link_program(&self, name: &str, file: &Path) {
+        let path = self.pm2.folder().join("bin").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(file, path).unwrap();
     }
 
     /// Starts the exporter.
     pub(crate) async fn serve(&mut self) {
+        self.serve_under(&[]).await;
+    }
+
+    /// Starts the exporter by another program.
+    pub(crate) async fn serve_under(&mut self, under: &[&str]) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.pm2.folder().join("exporter.log"))
             .unwrap();
-        let child =
-            self.command(&["serve"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let child = self
+            .command_under(under, &["serve"])
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         self.exporter = Some(child);
         wait_until("the exporter knows PM2", Duration::from_secs(20), async || {
             let ready = self.client.get("/readyz").await.is_ok_and(|answer| answer.status == 200);
@@ -247,18 +312,6 @@ impl Drop for Stage {
         let _ = self.pm2.kill_daemon();
         // A daemon that 'slots up' started.
         e2e::process::end_all(|| e2e::process::marked(&self.mark));
-        // What a killed daemon left behind.
-        let root = format!("PM2_EXPORTER_SLOT={}#", self.root().display());
-        e2e::process::end_all(|| {
-            let entries = std::fs::read_dir("/proc").unwrap().flatten();
-            let marked = entries.filter_map(|entry| {
-                let pid = entry.file_name().to_str()?.parse().ok()?;
-                let environ = std::fs::read(entry.path().join("environ")).ok()?;
-                let own = |entry: &[u8]| entry.starts_with(root.as_bytes());
-                environ.split(|byte| *byte == 0).any(own).then_some(pid)
-            });
-            marked.collect()
-        });
     }
 }
 

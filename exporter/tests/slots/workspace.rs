@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use e2e::wait_until;
+use e2e::{Client, Port, wait_until};
 use serde_json::{Value, json};
 
 use crate::stage::{Repo, Stage};
@@ -58,8 +58,40 @@ async fn a_workspace_comes_up_again_after_everything_was_killed() {
 }
 
 #[tokio::test]
+async fn the_admin_server_watches_the_workspace_and_a_free_slot_links_to_it() {
+    let mut stage = Stage::new().await;
+    stage.kill();
+    stage.pm2.cli(&["delete", "slot-b"]).await.unwrap();
+    let port = Port::free().unwrap();
+    stage.configure("enabled = false", &format!("port = {}", port.number()));
+    let (out, _, _) = stage.run(&["check"]);
+    assert!(out.contains("set token_file in [slots.admin]"), "{out}");
+    let file = stage.pm2.folder().write("admin.token", stage.token()).unwrap();
+    let key = format!("[slots.admin]\ntoken_file = \"{}\"", file.display());
+    stage.configure("[slots.admin]", &key);
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well && out.contains("admin-server"), "{out}");
+    stage.serve().await;
+    let admin = Client::new(format!("http://{}", port.address())).unwrap();
+    wait_until("the admin server sees the exporter", Duration::from_secs(20), async || {
+        let servers: Value = admin.json("/api/servers").await.ok()?;
+        (servers["servers"][0]["status"] == "online").then_some(())
+    })
+    .await
+    .unwrap();
+    let (out, _, _) = stage.run(&["check"]);
+    assert!(!out.contains("token_file"), "{out}");
+    let page = stage.get("b", "/").await.unwrap();
+    assert!(page.contains(&format!("href=\"http://localhost:{}\"", port.number())), "{page}");
+    let file = std::fs::read_to_string(stage.root().join("ecosystem.config.js")).unwrap();
+    assert!(!file.contains(stage.token()), "{file}");
+}
+
+#[tokio::test]
 async fn an_old_workspace_is_taken_over_without_a_restart() {
-    let stage = Stage::new().await;
+    let mut stage = Stage::new().await;
+    // Before it was taken over, nobody looked after it.
+    stage.kill();
     let folder = stage.pm2.folder();
     let (a, b) = (stage.ports["a"], stage.ports["b"]);
     stage.pm2.cli(&["delete", "slot-a", "slot-b"]).await.unwrap();
@@ -87,8 +119,6 @@ async fn an_old_workspace_is_taken_over_without_a_restart() {
     .await
     .unwrap();
     let pids = (stage.pm2.pid_of("slot-a").unwrap(), stage.pm2.pid_of("slot-b").unwrap());
-    let mut stage = stage;
-    stage.kill();
     let (out, well) =
         stage.slots(&["import", slots.to_str().unwrap(), ecosystem.to_str().unwrap()]);
     assert!(well, "{out}");

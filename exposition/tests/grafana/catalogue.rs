@@ -12,12 +12,23 @@ pub(crate) const OF_THE_POLLER: &[(&str, &[&str])] = &[
     ("pm2_server_last_success_timestamp_seconds", &[]),
     ("pm2_server_poll_duration_seconds", &[]),
     ("pm2_server_info", &["group", "tags", "hostname", "exporter_version"]),
+    ("pm2_server_certificate_expiry_timestamp_seconds", &[]),
     ("pm2_poller_build_info", &["version"]),
+    ("pm2_poller_certificate_expiry_timestamp_seconds", &[]),
+    ("pm2_poller_token_expiry_timestamp_seconds", &["token"]),
+    ("pm2_poller_notifications_total", &["receiver", "result"]),
+    ("pm2_poller_notify_last_success_timestamp_seconds", &["receiver"]),
+    ("pm2_poller_notify_waiting_alerts", &["receiver"]),
     ("pm2_poller_polls_total", &["result"]),
     ("pm2_poller_poll_duration_seconds", &["le"]),
     ("pm2_poller_poll_lateness_seconds", &["le"]),
     ("pm2_poller_journal_entries_total", &["kind"]),
     ("pm2_poller_store_errors_total", &["kind"]),
+    ("pm2_poller_store_queue_length", &[]),
+    ("pm2_poller_store_commits_total", &["result"]),
+    ("pm2_poller_store_commit_seconds_total", &[]),
+    ("pm2_poller_store_pieces_total", &[]),
+    ("pm2_poller_database_rows", &["kind"]),
     ("pm2_poller_commands_total", &["status"]),
     ("pm2_poller_commands_running", &[]),
     ("pm2_poller_http_requests_total", &["code"]),
@@ -26,6 +37,8 @@ pub(crate) const OF_THE_POLLER: &[(&str, &[&str])] = &[
     ("pm2_poller_retention_removed_rows_total", &["kind"]),
     ("pm2_poller_database_bytes", &["file"]),
     ("pm2_server_journal_lost_entries_total", &[]),
+    ("pm2_poller_server_file_last_read_successful", &["file"]),
+    ("pm2_poller_server_conflicts", &[]),
     ("pm2_poller_config_last_reload_successful", &[]),
     ("pm2_poller_config_last_reload_success_timestamp_seconds", &[]),
 ];
@@ -39,7 +52,7 @@ const OF_PROMETHEUS: &[(&str, &[&str])] = &[
     ("ALERTS", &["alertname", "alertstate", "severity", "server", "namespace", "name", "slot"]),
     (
         "cause:pm2_process_restarts:increase10m",
-        &["server", "namespace", "name", "instance_id", "cause"],
+        &["server", "pm2_home", "namespace", "name", "instance_id", "cause"],
     ),
     ("server:pm2_process_state:count", &["server", "state"]),
     ("server:pm2_host_cpu_busy:ratio5m", &["server"]),
@@ -54,8 +67,14 @@ pub(crate) fn catalogue() -> Catalogue {
     all.map(|(name, labels)| {
         let place: &[&str] = match name {
             name if name.starts_with("pm2_process_") => {
-                &["server", "name", "namespace", "instance_id"]
+                &["server", "pm2_home", "name", "namespace", "instance_id"]
             }
+            "pm2_up"
+            | "pm2_info"
+            | "pm2_last_confirmed_timestamp_seconds"
+            | "pm2_table_drifts_total"
+            | "pm2_dump_missing_processes"
+            | "pm2_dump_extra_processes" => &["server", "pm2_home"],
             name if name.starts_with("pm2_slot_") => &["server", "slot"],
             name if name.starts_with("pm2_poller_") => &[],
             name if name.starts_with("pm2_") => &["server"],

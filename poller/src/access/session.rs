@@ -1,10 +1,14 @@
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use service::token::TokenHash;
 use tokio::time::Instant;
+use wire::Time;
+
+use super::caller::Holder;
 
 /// How long a session lasts.
 pub const SESSION_HOURS: u64 = 12;
@@ -13,12 +17,28 @@ const LIFE: Duration = Duration::from_secs(SESSION_HOURS * 3600);
 const MOST: usize = 1000;
 const NAME: &str = "pm2_poller_session";
 
-struct Session {
-    token: i64,
+/// A session, as it is shown.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// What it is called; opens nothing.
+    pub id: String,
+    /// Number of the token or user, as a caller has it.
+    pub holder: i64,
+    /// Their name.
+    pub name: String,
+    /// Since when.
+    pub begun_at: Time,
+    /// When it was used last.
+    pub last_used: Time,
+    /// From where it was begun.
+    pub address: IpAddr,
     begun: Instant,
+    /// When the user's password was set by which it was begun.
+    since: Time,
 }
 
-/// Sessions of the page, by the SHA-256 of their cookie: what is in memory opens nothing.
+/// Sessions of the page, by the SHA-256 of their cookie: what is in memory opens nothing. A
+/// restart ends all of them.
 #[derive(Default)]
 pub(super) struct Sessions(HashMap<[u8; 32], Session>);
 
@@ -28,15 +48,24 @@ impl std::fmt::Debug for Sessions {
     }
 }
 
+/// Random bytes in hexadecimal.
+pub(super) fn random<const N: usize>() -> Result<String, getrandom::Error> {
+    let mut random = [0u8; N];
+    getrandom::fill(&mut random)?;
+    Ok(random.iter().fold(String::with_capacity(2 * N), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
 impl Sessions {
     /// A new session's cookie.
-    pub(super) fn begin(&mut self, token: i64) -> Result<String, getrandom::Error> {
-        let mut random = [0u8; 32];
-        getrandom::fill(&mut random)?;
-        let cookie = random.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+    pub(super) fn begin(
+        &mut self,
+        holder: &Holder,
+        address: IpAddr,
+    ) -> Result<String, getrandom::Error> {
+        let (cookie, id) = (random::<32>()?, random::<8>()?);
         self.0.retain(|_, session| session.begun.elapsed() < LIFE);
         if self.0.len() >= MOST {
             let oldest = self.0.iter().min_by_key(|(_, session)| session.begun);
@@ -44,19 +73,59 @@ impl Sessions {
                 self.0.remove(&oldest);
             }
         }
-        let session = Session { token, begun: Instant::now() };
+        let now = Time::now();
+        let session = Session {
+            id,
+            holder: holder.number,
+            name: holder.name.clone(),
+            begun_at: now,
+            last_used: now,
+            address,
+            begun: Instant::now(),
+            since: holder.since,
+        };
         self.0.insert(*TokenHash::of(&cookie).as_bytes(), session);
         Ok(cookie)
     }
 
-    /// The token whose holder began the session.
-    pub(super) fn token(&self, cookie: &str) -> Option<i64> {
-        let session = self.0.get(TokenHash::of(cookie).as_bytes())?;
-        (session.begun.elapsed() < LIFE).then_some(session.token)
+    /// Who began the session, as which of `find` gives their holder now; and what it is called.
+    pub(super) fn find<H: AsRef<Holder>>(
+        &mut self,
+        cookie: &str,
+        find: impl FnOnce(i64) -> Option<H>,
+    ) -> Option<(H, String)> {
+        let session = self.0.get_mut(TokenHash::of(cookie).as_bytes())?;
+        let holder = find(session.holder)?;
+        let is = session.begun.elapsed() < LIFE && session.since == holder.as_ref().since;
+        if !is {
+            return None;
+        }
+        session.last_used = Time::now();
+        Some((holder, session.id.clone()))
     }
 
-    pub(super) fn end(&mut self, cookie: &str) {
-        self.0.remove(TokenHash::of(cookie).as_bytes());
+    /// Whether the session of that name is not over; `since` is its holder's now.
+    pub(super) fn goes_on(&self, id: &str, since: Time) -> bool {
+        let of_that_name = self.0.values().find(|session| session.id == id);
+        of_that_name.is_some_and(|it| it.begun.elapsed() < LIFE && it.since == since)
+    }
+
+    /// Every session that is not over, the newest first.
+    pub(super) fn list(&self) -> Vec<Session> {
+        let alive = self.0.values().filter(|session| session.begun.elapsed() < LIFE);
+        let mut all: Vec<Session> = alive.cloned().collect();
+        all.sort_by_key(|session| std::cmp::Reverse(session.begun));
+        all
+    }
+
+    /// Ends a session by its cookie, and gives it.
+    pub(super) fn end(&mut self, cookie: &str) -> Option<Session> {
+        self.0.remove(TokenHash::of(cookie).as_bytes())
+    }
+
+    /// Ends those of which `over` says so.
+    pub(super) fn end_where(&mut self, over: impl Fn(&Session) -> bool) {
+        self.0.retain(|_, session| !over(session));
     }
 }
 
@@ -72,30 +141,58 @@ pub fn cookie_of(headers: &HeaderMap) -> Option<&str> {
         .map(|(_, value)| value)
 }
 
-/// The `Set-Cookie` header of a session; an empty value ends it in the browser.
-pub fn session_cookie(value: &str) -> String {
+/// The `Set-Cookie` header of a session; an empty value ends it in the browser. Over TLS the
+/// browser is told to send it over nothing else.
+pub fn session_cookie(value: &str, encrypted: bool) -> String {
     let age = if value.is_empty() { 0 } else { LIFE.as_secs() };
-    format!("{NAME}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict")
+    let secure = if encrypted { "; Secure" } else { "" };
+    format!("{NAME}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Limits, Role};
+    use std::sync::Arc;
+
+    fn holder(number: i64, since: i64) -> Arc<Holder> {
+        Arc::new(Holder {
+            number,
+            name: "a".into(),
+            role: Role::Viewer,
+            limits: Limits::default(),
+            servers: None,
+            expires_at: None,
+            since: Time::from_millis(since),
+        })
+    }
 
     #[tokio::test(start_paused = true)]
     async fn sessions_end_and_the_oldest_gives_way() {
+        let from = IpAddr::from([127, 0, 0, 1]);
         let mut sessions = Sessions::default();
-        let first = sessions.begin(1).unwrap();
-        assert_eq!(sessions.token(&first), Some(1));
-        assert_eq!(sessions.token("guess"), None);
+        let found = |sessions: &mut Sessions, cookie: &str, since: i64| {
+            let found = sessions.find(cookie, |number| Some(holder(number, since)));
+            found.map(|(holder, _)| holder.number)
+        };
+        let first = sessions.begin(&holder(1, 7), from).unwrap();
+        assert_eq!(found(&mut sessions, &first, 7), Some(1));
+        assert_eq!(found(&mut sessions, &first, 8), None, "the password was changed");
+        assert_eq!(found(&mut sessions, "guess", 7), None);
+        let id = sessions.list()[0].id.clone();
+        assert!(sessions.goes_on(&id, Time::from_millis(7)));
+        assert!(
+            !sessions.goes_on(&id, Time::from_millis(8)) && !sessions.goes_on("x", Time::now())
+        );
         tokio::time::advance(Duration::from_secs(1)).await;
         for _ in 0..MOST {
-            sessions.begin(2).unwrap();
+            sessions.begin(&holder(2, 7), from).unwrap();
         }
-        assert_eq!((sessions.0.len(), sessions.token(&first)), (MOST, None));
-        let last = sessions.begin(3).unwrap();
+        assert_eq!((sessions.0.len(), found(&mut sessions, &first, 7)), (MOST, None));
+        let last = sessions.begin(&holder(3, 7), from).unwrap();
         tokio::time::advance(LIFE).await;
-        assert_eq!(sessions.token(&last), None);
+        assert_eq!(found(&mut sessions, &last, 7), None);
+        assert!(sessions.list().is_empty() && !sessions.goes_on(&id, Time::from_millis(7)));
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! The command line.
 
+mod backup;
 mod check;
+mod limits;
+mod notify;
+mod pki;
 mod serve;
 mod server;
 mod token;
+mod user;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,7 +17,7 @@ use clap::{ArgMatches, Command};
 use service::{Exit, Failure};
 
 use crate::config::{Config, SETTINGS};
-use crate::store::{Store, StoreError};
+use crate::store::{NewAudit, Store, StoreError};
 
 /// Everything that can be asked for.
 pub fn command() -> Command {
@@ -26,6 +31,10 @@ pub fn command() -> Command {
         ))
         .subcommand(server::command())
         .subcommand(token::command())
+        .subcommand(user::command())
+        .subcommand(notify::command())
+        .subcommand(pki::command())
+        .subcommands(backup::commands())
         .subcommand(with_settings(
             Command::new("check").about("Say whether configuration and database are in order"),
         ))
@@ -50,6 +59,11 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             Some(("serve", matches)) => serve::run(matches.clone()).await,
             Some(("server", matches)) => server::run(matches).await,
             Some(("token", matches)) => token::run(matches).await,
+            Some(("user", matches)) => user::run(matches).await,
+            Some(("notify", matches)) => notify::run(matches).await,
+            Some(("pki", matches)) => pki::run(matches),
+            Some(("backup", matches)) => backup::run(matches).await,
+            Some(("restore", matches)) => backup::restore(matches).await,
             Some(("check", matches)) => check::run(matches).await,
             _ => Err(Failure::new(Exit::Configuration, anyhow::anyhow!("nothing was asked for"))),
         }
@@ -96,4 +110,17 @@ fn operator() -> String {
         }
     }
     "unknown".to_owned()
+}
+
+/// A row about something that was done at the command line.
+fn done(act: &'static str, subject: String, detail: Option<String>) -> NewAudit {
+    NewAudit {
+        who: operator(),
+        address: "command line".to_owned(),
+        act,
+        outcome: "succeeded".to_owned(),
+        subject,
+        detail,
+        ..NewAudit::default()
+    }
 }

@@ -1,9 +1,12 @@
 //! Commands: put on record first, then sent, then closed with what became of them. Once on
 //! record a command runs on, whether or not who asked still waits.
 
+mod health;
 mod order;
+mod queue;
 mod record;
 mod run;
+mod selection;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,13 +16,17 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use service::problem::ProblemResponse;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wire::{Action, CommandId, CommandStatus, ServerId, Target, Time};
+use wire::{Action, CommandId, CommandStatus, ServerId, Target};
 
 pub use order::Order;
+pub use queue::{LONGEST, NotCancelled};
 use record::{new_id, record, running};
+pub(crate) use selection::MOST_AT_A_TIME;
+pub use selection::{Rollout, Select, Servers, Touched};
 
-use crate::access::{Caller, Role};
+use crate::access::{Access, Caller, Role};
 use crate::client::Client;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
@@ -46,6 +53,8 @@ pub struct Request {
     pub action: Action,
     /// What that takes.
     pub order: Order,
+    /// How long it may wait for a server that is away; it must not, unless set.
+    pub queue: Option<Duration>,
     /// Their own name for the request.
     pub key: Option<String>,
     /// Who.
@@ -59,6 +68,8 @@ pub struct Request {
 struct Open {
     server: ServerId,
     done: watch::Sender<Option<Arc<StoredCommand>>>,
+    /// For its server, and so nothing of it is under way.
+    waits: bool,
 }
 
 /// What it takes to send one.
@@ -76,8 +87,13 @@ pub struct Commands {
     client: Client,
     fleet: Arc<Fleet>,
     metrics: Arc<Metrics>,
+    access: Arc<Access>,
     timeout: RwLock<Duration>,
+    queue: queue::Queue,
     open: Mutex<HashMap<CommandId, Open>>,
+    rolling: Mutex<HashMap<CommandId, selection::Rolling>>,
+    /// Nothing more of a selection is begun.
+    stopping: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -88,6 +104,7 @@ impl Commands {
         client: Client,
         fleet: Arc<Fleet>,
         metrics: Arc<Metrics>,
+        access: Arc<Access>,
         timeout: Duration,
     ) -> Self {
         let timeout = RwLock::new(timeout);
@@ -96,10 +113,19 @@ impl Commands {
             client,
             fleet,
             metrics,
+            access,
             timeout,
+            queue: queue::Queue::default(),
             open: Mutex::default(),
+            rolling: Mutex::default(),
+            stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Asks exporters.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Changes how long one command may take; deployments have a time of their own.
@@ -109,6 +135,10 @@ impl Commands {
 
     fn open(&self) -> MutexGuard<'_, HashMap<CommandId, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rolling(&self) -> MutexGuard<'_, HashMap<CommandId, selection::Rolling>> {
+        self.rolling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a command on record and sends it on its way; gives what is known of it after at
@@ -134,7 +164,7 @@ impl Commands {
             Ok(target) => target,
             Err(problem) => {
                 self.refuse(&id, &request, &problem).await;
-                return Err(problem);
+                return Err(problem.on_record());
             }
         };
         let body = request.order.body(&request.target, request.action).map_err(|error| {
@@ -143,12 +173,21 @@ impl Commands {
         })?;
         let timeout = *self.timeout.read().unwrap_or_else(PoisonError::into_inner);
         let timeout = request.order.timeout(request.action, timeout);
-        let mut new = record(&id, &request, CommandStatus::Running, None);
+        let status = request.queue.map_or(CommandStatus::Running, |_| CommandStatus::Queued);
+        let mut new = record(&id, &request, status, None);
         new.body_hash = request.key.is_some().then(|| Order::hash(&body, &id).to_vec());
-        new.follow_until = Some(Time::now().plus_millis(millis(timeout)));
+        let begins = new.requested_at.plus_millis(request.queue.map_or(0, millis));
+        new.follow_until = Some(begins.plus_millis(millis(timeout)));
+        if request.queue.is_some() {
+            new.queued_until = Some(begins);
+            new.body = Some(body.clone());
+        }
         match self.store.insert_command(new.clone()).await {
             Ok(Inserted::New) => {}
             Ok(Inserted::Before(before)) => return self.again(&request, &body, *before),
+            Ok(Inserted::KeyOfSelection(before)) => {
+                return Err(selection::key_of_another(&before));
+            }
             Err(error) => {
                 self.metrics.store_errors.with_label_values(&[error.label()]).inc();
                 tracing::error!(%error, "a command could not be put on record and was not sent");
@@ -163,8 +202,13 @@ impl Commands {
             "command"
         );
         let command = running(new);
-        let sending = Sending { target, order: request.order, body, timeout };
-        let mut done = self.start(command.clone(), sending);
+        let mut done = match request.queue {
+            Some(_) => self.enqueue(command.clone(), body),
+            None => {
+                let sending = Sending { target, order: request.order, body, timeout };
+                self.start(command.clone(), sending)
+            }
+        };
         let ended = tokio::time::timeout(wait, done.wait_for(Option::is_some)).await;
         Ok(match ended {
             Ok(Ok(ended)) => ended.clone().unwrap_or_else(|| Arc::new(command)),
@@ -176,13 +220,20 @@ impl Commands {
         let Request { server, caller, .. } = request;
         let member = self.fleet.get(server).filter(|_| caller.may_see(server));
         let Some(member) = member else { return Err(unknown_server(server)) };
-        caller.require(Role::Operator)?;
+        caller.require_action(request.action)?;
+        if request.queue.is_some() {
+            queue::keepable(&request.order, request.action)?;
+            self.queue.has_room(server)?;
+            return Ok(member.target);
+        }
         let open = self.open();
-        let of_server = open.values().filter(|open| open.server == *server).count();
-        if open.len() >= MOST || of_server >= MOST_OF_SERVER {
+        let under_way = open.values().filter(|open| !open.waits);
+        let of_server = under_way.clone().filter(|open| open.server == *server).count();
+        let in_all = under_way.count();
+        if in_all >= MOST || of_server >= MOST_OF_SERVER {
             let detail = format!(
-                "{of_server} commands of {server} and {} in all are under way: try again later",
-                open.len()
+                "{of_server} commands of {server} and {in_all} in all are under way: try again \
+                 later"
             );
             return Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
         }
@@ -197,6 +248,9 @@ impl Commands {
         // Nothing came of it, so the key is free for a better try.
         new.idempotency_key = None;
         self.metrics.commands.with_label_values(&["refused"]).inc();
+        if !self.access.refusal_has_row(request.address) {
+            return;
+        }
         if let Err(error) = self.store.insert_command(new).await {
             tracing::error!(%error, "a refused command could not be put on record");
         }
@@ -250,7 +304,7 @@ impl Commands {
         sending: Sending,
     ) -> watch::Receiver<Option<Arc<StoredCommand>>> {
         let (done, waiting) = watch::channel(None);
-        let open = Open { server: command.server.clone(), done };
+        let open = Open { server: command.server.clone(), done, waits: false };
         self.open().insert(command.record.id.clone(), open);
         self.metrics.commands_running.inc();
         let this = Arc::clone(self);
@@ -262,6 +316,7 @@ impl Commands {
             for error in errors.chain([&mut outcome.error]).flatten() {
                 *error = order.scrub(command.record.action, error);
             }
+            this.metrics.commands_running.dec();
             this.close(command, outcome).await;
         });
         waiting
@@ -273,13 +328,12 @@ impl Commands {
         outcome.error = outcome.error.map(|error| error.chars().take(MAX_ERROR).collect());
         let id = command.record.id.clone();
         self.metrics.commands.with_label_values(&[outcome.status.as_str()]).inc();
-        self.metrics.commands_running.dec();
         tracing::info!(
             command = %id, server = %command.server, status = outcome.status.as_str(),
             error = outcome.error.as_deref().unwrap_or_default(), "command ended"
         );
         command.record.status = outcome.status;
-        command.record.finished_at = Some(Time::now());
+        command.record.finished_at = Some(crate::world::now());
         command.record.error.clone_from(&outcome.error);
         command.record.reply.clone_from(&outcome.reply);
         command.record.outcomes.clone_from(&outcome.outcomes);
@@ -305,9 +359,15 @@ impl Commands {
         }
     }
 
-    /// What became of the commands that a former life of this program left open: the exporters
-    /// are asked; what they do not know is unknown, what is under way is followed further.
+    /// What became of the commands that a former life of this program left open: what waits waits
+    /// on; of what was sent the exporters are asked, what they do not know is unknown, what is
+    /// under way is followed further.
     pub async fn settle(self: &Arc<Self>) {
+        match self.store.interrupt_selections().await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(count, "selections were interrupted: the rest is not run"),
+            Err(error) => tracing::error!(%error, "selections left open cannot be closed"),
+        }
         let open = match self.store.open_commands().await {
             Ok(open) => open,
             Err(error) => {
@@ -315,16 +375,26 @@ impl Commands {
                 return;
             }
         };
-        for command in open {
+        for mut command in open {
+            if command.record.status == CommandStatus::Queued {
+                if command.part_of.is_some() {
+                    // Its selection could not be closed.
+                    continue;
+                }
+                let body = command.body.take().unwrap_or_default();
+                self.enqueue(command, body);
+                continue;
+            }
             let target = self.fleet.get(&command.server).map(|member| member.target);
             let this = Arc::clone(self);
             self.metrics.commands_running.inc();
             self.tasks.spawn(async move {
-                let until = command.follow_until.map(|time| time.millis_since(Time::now()));
+                let until = command.follow_until.map(|time| time.millis_since(crate::world::now()));
                 let left = until.and_then(|left| u64::try_from(left).ok()).unwrap_or_default();
                 let (target, id) = (target.as_deref(), &command.record.id);
                 let left = Duration::from_millis(left);
                 let outcome = run::settle(&this.client, target, id, left).await;
+                this.metrics.commands_running.dec();
                 this.close(command, outcome).await;
             });
         }
@@ -333,9 +403,11 @@ impl Commands {
     /// Waits for the commands under way, at most so long. Those left are settled at the next
     /// start.
     pub async fn drain(&self, within: Duration) {
+        self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
-            tracing::warn!(count = self.open().len(), "commands are left under way");
+            let count = self.open().values().filter(|open| !open.waits).count();
+            tracing::warn!(count, "commands are left under way");
         }
     }
 }

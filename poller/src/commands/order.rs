@@ -11,7 +11,7 @@ use serde_json::Value;
 use service::body::parse;
 use service::problem::ProblemResponse;
 use sha2::{Digest, Sha256};
-use wire::{Action, CommandId, CommandRequest, DeployRequest, SlotRequest, Target};
+use wire::{Action, CommandId, CommandRequest, DeployRequest, EnvRequest, SlotRequest, Target};
 
 /// Longest line kept of what a command takes, in characters.
 const MAX_SUMMARY: usize = 500;
@@ -26,23 +26,28 @@ const SECRET: usize = 4;
 #[derive(Clone, Default, PartialEq)]
 pub struct Order {
     arguments: BTreeMap<String, String>,
+    pm2_home: Option<Box<str>>,
     save: bool,
     deploy: Option<Box<DeployRequest>>,
+    env: Option<EnvRequest>,
 }
 
 impl fmt::Debug for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Order")
             .field("arguments", &self.arguments.keys())
+            .field("pm2_home", &self.pm2_home)
             .field("save", &self.save)
             .field("deploy", &self.deploy)
+            .field("env", &self.env)
             .finish()
     }
 }
 
 impl Order {
     /// Reads a body: `{"env":{…}}`, `{"signal":"SIGUSR2"}`, `{"action":"x","params":…}`,
-    /// `{"instances":4}`; for slots a [`DeployRequest`] or a [`SlotRequest`]; otherwise nothing.
+    /// `{"instances":4}`; for slots a [`DeployRequest`], an [`EnvRequest`] or
+    /// a [`SlotRequest`]; otherwise nothing.
     ///
     /// # Errors
     /// It has another form. Nothing of it is quoted.
@@ -60,13 +65,22 @@ impl Order {
             return Self::of_slot(action, body);
         }
         let arguments = service::body::arguments(action, body)?;
-        Ok(Self { arguments, save, deploy: None })
+        Ok(Self { arguments, save, ..Self::default() })
+    }
+
+    /// The same for the PM2 of one directory, where the exporter watches several.
+    pub fn in_home(self, pm2_home: Option<String>) -> Self {
+        Self { pm2_home: pm2_home.map(Into::into), ..self }
     }
 
     fn of_slot(action: Action, body: &[u8]) -> Result<Self, ProblemResponse> {
         if action == Action::Deploy {
             let deploy = parse::<DeployRequest>(body, "{\"repository\":\"https://…\"}")?;
             return Ok(Self { deploy: Some(Box::new(deploy)), ..Self::default() });
+        }
+        if action == Action::Env {
+            let env = parse::<EnvRequest>(body, "{\"env\":{\"NAME\":\"value\",\"OLD\":null}}")?;
+            return Ok(Self { env: Some(env), ..Self::default() });
         }
         let request: SlotRequest = match action {
             Action::Rollback => parse(body, "{\"deployment\":\"…\",\"reclaim\":true}, or none")?,
@@ -91,20 +105,25 @@ impl Order {
         Ok(serde_json::to_vec(&CommandRequest {
             target: target.clone(),
             action,
+            pm2_home: self.pm2_home.clone(),
             arguments: self.arguments.clone(),
             save: self.save,
             deploy: self.deploy.clone(),
+            env: self.env.clone(),
         })?)
     }
 
     /// A line of what may be kept: names, and values that are never secret.
     pub(super) fn summary(&self, action: Action) -> Option<String> {
-        let names = |all: &BTreeMap<String, String>| {
+        fn names<V>(all: &BTreeMap<String, V>) -> String {
             all.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
-        };
+        }
         let value = |name: &str| self.arguments.get(name).map(|value| format!("{name}: {value}"));
         let mut parts = match action {
-            Action::Env => vec![format!("env: {}", names(&self.arguments))],
+            Action::Env => {
+                let own = self.env.as_ref().map(|request| names(&request.env));
+                vec![format!("env: {}", own.unwrap_or_else(|| names(&self.arguments)))]
+            }
             Action::Signal => Vec::from_iter(value("signal")),
             Action::Trigger => Vec::from_iter(value("action")),
             Action::Scale => Vec::from_iter(value("instances")),
@@ -126,6 +145,7 @@ impl Order {
                 parts.push("reclaim: true".to_owned());
             }
         }
+        parts.extend(self.pm2_home.iter().map(|home| format!("pm2_home: {home}")));
         if self.save {
             parts.push("save: true".to_owned());
         }
@@ -143,6 +163,24 @@ impl Order {
         hash.finalize().into()
     }
 
+    /// Whether it holds nothing that may be secret, so that it can be kept on the disk until its
+    /// server is back.
+    pub(super) fn may_be_kept(&self, action: Action) -> bool {
+        let of_app = match action {
+            Action::Env => false,
+            Action::Trigger => !self.arguments.contains_key("params"),
+            _ => true,
+        };
+        let deploy = self.deploy.as_ref().is_none_or(|deploy| {
+            // Lines for a shell are where people write tokens.
+            let lines = [&deploy.install, &deploy.build, &deploy.start];
+            let plain = Url::parse(&deploy.repository).is_err()
+                || without_credentials(&deploy.repository).as_ref() == Some(&deploy.repository);
+            plain && deploy.env.is_empty() && lines.iter().all(|line| line.is_none())
+        });
+        of_app && deploy && self.env.is_none()
+    }
+
     /// How long it is followed, where other commands have `timeout`.
     pub(super) fn timeout(&self, action: Action, timeout: Duration) -> Duration {
         match (action, &self.deploy) {
@@ -151,7 +189,9 @@ impl Order {
                 let asked = asked.and_then(|text| service::quantity::duration(text).ok());
                 timeout.max(asked.unwrap_or(MOST).min(MOST) + BESIDE)
             }
+            // What is put in place is waited for until it is well, or what was there is again.
             (Action::Rollback, _) => timeout.max(BESIDE),
+            _ if self.env.is_some() => timeout.max(BESIDE),
             _ => timeout,
         }
     }
@@ -159,7 +199,10 @@ impl Order {
     /// What a server said, without values that it was sent and should not repeat.
     pub(super) fn scrub(&self, action: Action, text: &str) -> String {
         let mut secrets: Vec<&str> = match action {
-            Action::Env => self.arguments.values().map(String::as_str).collect(),
+            Action::Env => {
+                let own = self.env.iter().flat_map(|request| request.env.values().flatten());
+                self.arguments.values().chain(own).map(String::as_str).collect()
+            }
             Action::Trigger => {
                 self.arguments.get("params").map(String::as_str).into_iter().collect()
             }

@@ -1,6 +1,6 @@
 //! A request as the record that is kept of it.
 
-use wire::{CommandId, CommandRecord, CommandStatus, Time};
+use wire::{CommandId, CommandRecord, CommandStatus};
 
 use super::Request;
 use crate::store::{NewCommand, StoredCommand};
@@ -21,12 +21,16 @@ pub(super) fn record(
         requested_by: request.caller.name().to_owned(),
         token: request.caller.token(),
         requested_from: request.address.to_string(),
-        requested_at: Time::now(),
+        requested_via: request.caller.via(),
+        requested_at: crate::world::now(),
         refusal,
         idempotency_key: request.key.clone(),
         summary: request.order.summary(request.action),
         body_hash: None,
         follow_until: None,
+        queued_until: None,
+        body: None,
+        part_of: None,
     }
 }
 
@@ -36,24 +40,24 @@ pub(super) fn running(new: NewCommand) -> StoredCommand {
         seq: 0,
         server: new.server,
         record: CommandRecord {
-            id: new.id,
-            target: new.target,
-            action: new.action,
             status: new.status,
-            requested_by: new.requested_by,
-            requested_at: new.requested_at,
-            finished_at: None,
-            error: None,
-            reply: None,
-            outcomes: Vec::new(),
-            before: Vec::new(),
-            after: Vec::new(),
+            ..CommandRecord::queued(
+                new.id,
+                new.target,
+                new.action,
+                new.requested_by,
+                new.requested_at,
+            )
         },
         requested_from: new.requested_from,
         summary: new.summary,
         problem: None,
         body_hash: new.body_hash,
         follow_until: new.follow_until,
+        queued_until: new.queued_until,
+        body: None,
+        token: new.token,
+        part_of: new.part_of,
     }
 }
 

@@ -26,6 +26,9 @@ const ASK_TRIES: u32 = 5;
 /// A command that may take long is given up when its exporter is silent for so long.
 const SILENCE: Duration = Duration::from_secs(300);
 
+/// What an outcome is called of which nothing was sent.
+pub(super) const UNREACHABLE: &str = "unreachable";
+
 /// # How it ends
 /// - the exporter's own words once it says that the command has ended;
 /// - `failed` (`unreachable`) when no connection came about: nothing was sent;
@@ -51,7 +54,7 @@ pub(super) async fn run(
         Ok(answer) => not_taken(&answer),
         Err(error) if !error.may_have_been_sent() => {
             let words = format!("the exporter cannot be reached: {error}");
-            ended(CommandStatus::Failed, "unreachable", words)
+            ended(CommandStatus::Failed, UNREACHABLE, words)
         }
         Err(error) => {
             tracing::warn!(command = %id, server = %target.id, %error, "no answer to a command: asking for it");
@@ -190,7 +193,8 @@ fn not_taken(answer: &Answer) -> Outcome {
     }
 }
 
-fn ended(status: CommandStatus, problem: &str, error: String) -> Outcome {
+/// An outcome without anything of an exporter's.
+pub(super) fn ended(status: CommandStatus, problem: &str, error: String) -> Outcome {
     Outcome {
         status,
         problem: Some(problem.to_owned()),

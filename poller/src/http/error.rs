@@ -8,14 +8,20 @@ use service::problem::ProblemResponse;
 
 use crate::store::StoreError;
 
-/// 503: what the store said is logged, not sent.
+/// 409 for what is there already or must stay; 503 otherwise: what the store said is logged,
+/// not sent.
 pub(super) fn store_failed(error: StoreError) -> ProblemResponse {
+    if let StoreError::Exists(_) | StoreError::LastAdmin = error {
+        return ProblemResponse::new(StatusCode::CONFLICT, error.label(), error.to_string());
+    }
     tracing::error!(%error, "a request could not be answered");
-    ProblemResponse::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "store_unavailable",
-        "the poller's database did not answer; its log says why",
-    )
+    let (word, detail) = match error {
+        StoreError::Busy => {
+            ("store_busy", "the poller's database was too busy: ask again later, or for less")
+        }
+        _ => ("store_unavailable", "the poller's database did not answer; its log says why"),
+    };
+    ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, word, detail)
 }
 
 /// 404.
@@ -68,4 +74,24 @@ pub(super) async fn problems(request: Request, next: Next) -> Response {
         }
     }
     problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_took_too_long_and_one_that_failed_are_told_apart() {
+        let told = |error| {
+            let answer = store_failed(error);
+            let problem = answer.problem();
+            (problem.status, problem.kind.clone(), problem.detail.clone())
+        };
+        let (status, kind, detail) = told(StoreError::Busy);
+        assert_eq!((status, &*kind), (503, "store_busy"));
+        assert!(detail.contains("ask again later"), "{detail}");
+        let (status, kind, detail) = told(StoreError::Failed("/a/path is locked".to_owned()));
+        assert_eq!((status, &*kind), (503, "store_unavailable"));
+        assert!(!detail.contains("/a/path"), "what SQLite said is not sent");
+    }
 }

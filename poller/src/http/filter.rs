@@ -8,7 +8,7 @@ use wire::{AppName, CommandStatus, EventKind, Severity, Time};
 use super::params::{Params, Wrong, event_cursor, to_event_cursor};
 use crate::access::Caller;
 use crate::fleet::Member;
-use crate::store::{CommandFilter, EventFilter, StoredCommand, StoredEvent};
+use crate::store::{CommandFilter, EventFilter, Registration, StoredCommand, StoredEvent};
 
 /// Which servers are asked for.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +48,21 @@ impl ServerFilter {
     }
 }
 
+impl ServerFilter {
+    /// The same for a server that is polled no more. Of its status there is one only.
+    pub(super) fn lets_past_through(&self, it: &Registration) -> bool {
+        self.status.is_none()
+            && self.group.as_ref().is_none_or(|group| *group == it.group)
+            && self.tag.as_ref().is_none_or(|tag| it.tags.contains(tag))
+            && self.q.as_ref().is_none_or(|q| {
+                let q = q.to_lowercase();
+                let mut words = it.tags.iter().map(String::as_str).chain([it.group.as_str()]);
+                it.server.to_lowercase().contains(&q)
+                    || words.any(|word| word.to_lowercase().contains(&q))
+            })
+    }
+}
+
 /// Which events are asked for; the limit is the caller's to set.
 pub(super) fn events(params: &mut Params, caller: &Caller) -> Result<EventFilter, Wrong> {
     Ok(EventFilter {
@@ -80,6 +95,7 @@ pub(super) fn commands(params: &mut Params, caller: &Caller) -> Result<CommandFi
         visible: caller.servers(),
         server: params.name("server")?,
         app: params.name::<AppName>("app")?.map(|app| app.to_string()),
+        part_of: params.name("part_of")?,
         status: params.parsed("status", command_status)?,
         since: params.time("since", Time::now())?,
         before: params.cursor(|text| text.parse().ok())?,

@@ -7,8 +7,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use service::problem::ProblemResponse;
+use service::problem::{OnRecord, ProblemResponse};
 
+use super::Peer;
 use crate::app::App;
 use crate::config::Config;
 
@@ -31,6 +32,39 @@ pub(super) async fn changes_come_from_here(request: Request, next: Next) -> Resp
     next.run(request).await
 }
 
+/// That somebody was not let in: for answers whose status does not say so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused;
+
+/// A change that is refused leaves a row in the audit, whoever asked for it. One whose row
+/// cannot be written is refused all the same.
+pub(super) async fn refusals_are_on_record(
+    State(app): State<Arc<App>>,
+    Peer(address): Peer,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let path: String = request.uri().path().chars().take(200).collect();
+    let subject = format!("{} {}", request.method(), path.escape_debug());
+    let headers = request.headers().clone();
+    let response = next.run(request).await;
+    let extensions = response.extensions();
+    let is_refused = extensions.get::<Refused>().is_some()
+        || matches!(
+            response.status(),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
+        );
+    if is_refused && extensions.get::<OnRecord>().is_none() {
+        let caller = app.access.caller(&headers).await;
+        let detail = response.status().to_string();
+        app.access.refused(caller.as_ref().ok(), address, subject, detail).await;
+    }
+    response
+}
+
 /// The headers of every answer; and the count of answers.
 pub(super) async fn every_answer(
     State(app): State<Arc<App>>,
@@ -41,10 +75,14 @@ pub(super) async fn every_answer(
     app.metrics.requests.with_label_values(&[response.status().as_str()]).inc();
     let retry = response.status() == StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
-    set(headers, header::CONTENT_SECURITY_POLICY, dashboards::CONTENT_SECURITY_POLICY);
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        set(headers, header::CONTENT_SECURITY_POLICY, dashboards::CONTENT_SECURITY_POLICY);
+    }
     set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(headers, header::X_FRAME_OPTIONS, "DENY");
-    set(headers, header::REFERRER_POLICY, "no-referrer");
+    // Not "no-referrer": a browser then says `Origin: null` with our own forms, and without TLS
+    // that is all that tells them from another site's.
+    set(headers, header::REFERRER_POLICY, "same-origin");
     set(headers, HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     if !headers.contains_key(header::CACHE_CONTROL) {
         set(headers, header::CACHE_CONTROL, "no-store");

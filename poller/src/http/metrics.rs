@@ -4,14 +4,18 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dashboards::ServerStatus;
 use exposition::{Family, Format, Kind, Labels, Source, Writer, write_states};
+use service::problem::ProblemResponse;
+use wire::Time;
 
 use super::Reader;
+use crate::access::Caller;
 use crate::app::App;
 use crate::fleet::Member;
+use crate::store::Activity;
 
 const UP: Family = Family {
     name: "pm2_server_up",
@@ -37,6 +41,48 @@ const LOST: Family = Family {
     labels: &[],
     help: "Entries of the server's journal that were gone before they were read.",
 };
+const CERTIFICATE: Family = Family {
+    name: "pm2_server_certificate_expiry_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "When the certificate that the server's exporter showed last ends being good.",
+};
+const OWN_CERTIFICATE: Family = Family {
+    name: "pm2_poller_certificate_expiry_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "When the poller's own certificate ends being good.",
+};
+const TOKEN: Family = Family {
+    name: "pm2_poller_token_expiry_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &["token"],
+    help: "When tokens of the poller that were made for more than two weeks end being good.",
+};
+const QUEUE: Family = Family {
+    name: "pm2_poller_store_queue_length",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "Pieces of work that wait to be written to the database.",
+};
+const COMMITS: Family = Family {
+    name: "pm2_poller_store_commits_total",
+    kind: Kind::Counter,
+    labels: &["result"],
+    help: "Commits to the database by result.",
+};
+const COMMIT_TIME: Family = Family {
+    name: "pm2_poller_store_commit_seconds_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Time that commits to the database took.",
+};
+const PIECES: Family = Family {
+    name: "pm2_poller_store_pieces_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Pieces of work that commits were made of: what a server said, a command and the like.",
+};
 const INFO: Family = Family {
     name: "pm2_server_info",
     kind: Kind::Info,
@@ -44,13 +90,31 @@ const INFO: Family = Family {
     help: "What the registry and its exporter say of the server.",
 };
 
+/// A page smaller than this is sent as it is.
+const WORTH_GZIP: usize = 1024;
+
 pub(super) async fn show(
     Reader(caller): Reader,
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let format = Format::from_accept(accept);
+    // A thousand servers are tens of megabytes: others are not kept waiting for that.
+    let make = move || {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = Format::from_accept(accept);
+        let page = page(&app, &caller, format);
+        app.gzip.answer(&headers, format.content_type(), page, WORTH_GZIP)
+    };
+    match tokio::task::spawn_blocking(make).await {
+        Ok(response) => response,
+        Err(error) => {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            ProblemResponse::new(status, "internal", error.to_string()).into_response()
+        }
+    }
+}
+
+fn page(app: &App, caller: &Caller, format: Format) -> String {
     let mut writer = Writer::new(format);
     let stale_after = app.fleet.stale_after();
     let members: Vec<(Member, Labels, bool)> = app
@@ -65,19 +129,52 @@ pub(super) async fn show(
         })
         .collect();
     servers(&mut writer, &members);
+    writer.family(&CERTIFICATE, |samples| {
+        for (member, labels, _) in &members {
+            if let Some(time) = app.client.certificate_expires_at(&member.target) {
+                samples.add(labels, time.as_seconds());
+            }
+        }
+    });
+    writer.family(&OWN_CERTIFICATE, |samples| {
+        if let Some(time) = app.tls.as_ref().and_then(|tls| tls.expires_at()) {
+            samples.add(&Labels::default(), time.as_seconds());
+        }
+    });
+    // Names of tokens are for those who see everything.
+    let expiries = if caller.sees_all() { app.access.expiries(Time::now()) } else { Vec::new() };
+    writer.family(&TOKEN, |samples| {
+        for (name, end) in &expiries {
+            samples.add_with(&Labels::default(), &[("token", name)], end.as_seconds());
+        }
+    });
     let sources: Vec<Source<'_>> = members
         .iter()
         .filter(|(_, _, up)| *up)
         .filter_map(|(member, labels, _)| Some(Source { labels, state: member.state.as_deref()? }))
         .collect();
     write_states(&mut writer, &sources);
+    app.notify.write(&mut writer);
     let (file, log) = app.store.sizes();
     for (name, size) in [("database", file), ("log", log)] {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         app.metrics.database_bytes.with_label_values(&[name]).set(size);
     }
+    store(&mut writer, app.store.activity());
     writer.gathered(&app.metrics.registry.gather());
-    ([(header::CONTENT_TYPE, format.content_type())], writer.finish()).into_response()
+    writer.finish()
+}
+
+fn store(writer: &mut Writer, activity: Activity) {
+    let none = Labels::default();
+    let Activity { queue, commits, failed, pieces, seconds } = activity;
+    writer.family(&QUEUE, |samples| samples.add(&none, queue as f64));
+    writer.family(&COMMITS, |samples| {
+        samples.add_with(&none, &[("result", "success")], commits as f64);
+        samples.add_with(&none, &[("result", "failure")], failed as f64);
+    });
+    writer.family(&COMMIT_TIME, |samples| samples.add(&none, seconds));
+    writer.family(&PIECES, |samples| samples.add(&none, pieces as f64));
 }
 
 fn servers(writer: &mut Writer, members: &[(Member, Labels, bool)]) {

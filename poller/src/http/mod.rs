@@ -2,6 +2,7 @@
 //! nothing here decides.
 
 mod api;
+mod csv;
 mod error;
 mod filter;
 mod headers;
@@ -15,12 +16,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, StatusCode, Version};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use service::problem::ProblemResponse;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 
-use crate::access::{Caller, Role};
+use crate::access::Caller;
 use crate::app::App;
 
 /// Largest body of a request.
@@ -29,7 +32,7 @@ const MAX_REQUEST: usize = 64 * 1024;
 /// Every route.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
-        .merge(pages::routes())
+        .merge(pages::routes(&app))
         .nest("/api", api::routes())
         .route("/metrics", get(metrics::show))
         .route("/healthz", get(api::health::healthz))
@@ -39,11 +42,20 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn(error::problems))
         .layer(from_fn(headers::changes_come_from_here))
+        .layer(from_fn_with_state(Arc::clone(&app), headers::refusals_are_on_record))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .layer(from_fn(headers::deadline))
-        .layer(CompressionLayer::new().gzip(true))
+        .layer(CompressionLayer::new().gzip(true).compress_when(packed()))
         .layer(from_fn_with_state(Arc::clone(&app), headers::every_answer))
         .with_state(app)
+}
+
+/// What is followed as it comes is not held back to be packed.
+fn packed() -> impl Predicate {
+    let is_whole = |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
+        extensions.get::<api::pass::Live>().is_none()
+    };
+    DefaultPredicate::new().and(is_whole)
 }
 
 /// Somebody who may read.
@@ -67,8 +79,8 @@ impl FromRequestParts<Arc<App>> for Reader {
     }
 }
 
-/// Somebody who may do everything.
-pub(crate) struct Admin;
+/// Somebody who may do everything, and is limited to nothing.
+pub(crate) struct Admin(pub(crate) Caller);
 
 impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = ProblemResponse;
@@ -78,8 +90,19 @@ impl FromRequestParts<Arc<App>> for Admin {
         app: &Arc<App>,
     ) -> Result<Self, ProblemResponse> {
         let Reader(caller) = Reader::from_request_parts(parts, app).await?;
-        caller.require(Role::Admin)?;
-        Ok(Self)
+        caller.require_unlimited_admin()?;
+        Ok(Self(caller))
+    }
+}
+
+/// Whether a request came over TLS.
+pub(crate) struct Encrypted(pub(crate) bool);
+
+impl<S: Sync> FromRequestParts<S> for Encrypted {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get::<service::serve::Encrypted>().is_some()))
     }
 }
 

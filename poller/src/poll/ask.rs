@@ -7,7 +7,6 @@ use wire::{JournalPage, Problem};
 
 use super::check::PAGE;
 use super::failure::{Failure, Reason};
-use crate::client::Answer;
 use crate::store::Cursor;
 
 /// The page after `cursor`, without the state when its revision is the known one.
@@ -30,21 +29,18 @@ pub(super) fn path(cursor: &Cursor, known_state: Option<u64>, wait: Option<Durat
 ///
 /// # Errors
 /// It holds none.
-pub(super) fn page(answer: &Answer) -> Result<JournalPage, Failure> {
-    match answer.status {
-        StatusCode::OK => serde_json::from_slice(&answer.body).map_err(|error| {
+pub(super) fn page(status: StatusCode, body: &[u8]) -> Result<JournalPage, Failure> {
+    match status {
+        StatusCode::OK => serde_json::from_slice(body).map_err(|error| {
             Failure::new(Reason::Malformed, format!("not a journal page: {error}"))
         }),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::new(
             Reason::Unauthorized,
-            format!(
-                "the exporter does not accept the token: {}",
-                said(&answer.body, answer.status)
-            ),
+            format!("the exporter does not accept the token: {}", said(body, status)),
         )),
         status => Err(Failure::new(
             Reason::Status,
-            format!("the exporter answered {}", said(&answer.body, status)),
+            format!("the exporter answered {}", said(body, status)),
         )),
     }
 }
@@ -60,7 +56,7 @@ fn said(body: &[u8], status: StatusCode) -> String {
 }
 
 /// For a query: everything but letters, digits and `-._~` is encoded.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

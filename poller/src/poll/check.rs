@@ -2,6 +2,7 @@
 //! refused before anything is written.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use wire::{
     Entry, Event, HostReadings, Instance, JournalPage, Process, Readings, Record, Sample, State,
@@ -17,7 +18,12 @@ pub(super) const PAGE: usize = 1000;
 const AHEAD: i64 = 60_000;
 
 const MAX_PROCESSES: usize = 1000;
+const MAX_HOMES: usize = 64;
+const MAX_TOKENS: usize = 256;
+/// Longest path of a PM2's directory.
+const MAX_PATH: usize = 4096;
 const MAX_SLOTS: usize = 256;
+const MAX_VARIABLES: usize = 1000;
 const MAX_METRICS: usize = 128;
 const MAX_MODES: usize = 32;
 const MAX_DETAILS: usize = 32;
@@ -58,7 +64,8 @@ pub(super) fn check(page: JournalPage, from: &Cursor, now: Time) -> Result<Check
     }
     let cursor = Cursor { epoch: page.journal.epoch.clone(), after: page.after };
     let begin = page.after - page.entries.len() as u64;
-    let anew = new_epoch && !from.epoch.is_empty() && begin != from.after;
+    // At the very beginning the numbers alone do not tell.
+    let anew = new_epoch && !from.epoch.is_empty() && (page.anew || begin != from.after);
     Ok(Checked { cursor, anew, page })
 }
 
@@ -117,6 +124,7 @@ fn sample(sample: &Sample) -> Verdict {
 fn event(event: &Event) -> Verdict {
     text("event.message", &event.message, MAX_MESSAGE)?;
     text("event.namespace", event.namespace.as_deref().unwrap_or_default(), MAX_NAME)?;
+    text("event.pm2_home", event.pm2_home.as_deref().unwrap_or_default(), MAX_PATH)?;
     text("event.signal", event.signal.as_deref().unwrap_or_default(), MAX_NAME)?;
     limit("event.details", event.details.len(), MAX_DETAILS)?;
     for (name, value) in &event.details {
@@ -132,9 +140,20 @@ fn state(state: &State, now: Time) -> Verdict {
     for value in [&exporter.version, &exporter.hostname, &exporter.os, &exporter.arch] {
         text("state.exporter", value, MAX_NAME)?;
     }
-    text("state.pm2.home", &state.pm2.home, 4096)?;
-    text("state.pm2.version", state.pm2.version.as_deref().unwrap_or_default(), MAX_NAME)?;
-    text("state.pm2.error", state.pm2.error.as_deref().unwrap_or_default(), MAX_MESSAGE)?;
+    limit("state.exporter.token_expiries", exporter.token_expiries.len(), MAX_TOKENS)?;
+    for token in &exporter.token_expiries {
+        text("state.exporter.token_expiries", &token.name, MAX_NAME)?;
+    }
+    limit("state.homes", state.homes.len(), MAX_HOMES)?;
+    let mut homes = HashSet::new();
+    for home in &state.homes {
+        unique("home", &home.home, homes.insert(&home.home))?;
+    }
+    for pm2 in state.homes.iter().chain([&state.pm2]) {
+        text("state.pm2.home", &pm2.home, MAX_PATH)?;
+        text("state.pm2.version", pm2.version.as_deref().unwrap_or_default(), MAX_NAME)?;
+        text("state.pm2.error", pm2.error.as_deref().unwrap_or_default(), MAX_MESSAGE)?;
+    }
     if let Some(found) = &state.host {
         host(found)?;
     }
@@ -150,6 +169,14 @@ fn state(state: &State, now: Time) -> Verdict {
         {
             text("state.slots", value.as_deref().unwrap_or_default(), 2048)?;
         }
+        let Some(more) = &slot.more else { continue };
+        let owner = more.port_owner.as_ref().map(|owner| owner.command.as_str());
+        text("state.slots.port_owner", owner.unwrap_or_default(), MAX_NAME)?;
+        text("state.slots.url", &more.url, 2048)?;
+        limit("state.slots.env_names", more.env_names.len(), MAX_VARIABLES)?;
+        more.env_names
+            .iter()
+            .try_for_each(|name| text("state.slots.env_names", name, MAX_DETAIL))?;
     }
     Ok(())
 }
@@ -165,9 +192,10 @@ fn words(process: &Process) -> Verdict {
 
 fn processes<'a>(count: usize, all: impl Iterator<Item = (&'a Instance, &'a Readings)>) -> Verdict {
     limit("processes", count, MAX_PROCESSES)?;
-    let mut seen = HashSet::with_capacity(count);
+    let mut seen = Seen::default();
     for (instance, readings) in all {
         text("processes.namespace", &instance.namespace, MAX_NAME)?;
+        text("processes.pm2_home", instance.pm2_home.as_deref().unwrap_or_default(), MAX_PATH)?;
         unique("process", instance, seen.insert(instance))?;
         measured(readings)?;
     }
@@ -183,7 +211,7 @@ fn measured(readings: &Readings) -> Verdict {
         text("node", name, MAX_NAME)?;
         positive(name, *value)?;
     }
-    let mut seen = HashSet::with_capacity(readings.custom.len());
+    let mut seen = Seen::default();
     for metric in &readings.custom {
         text("custom.name", &metric.name, MAX_NAME)?;
         text("custom.unit", &metric.unit, MAX_NAME)?;
@@ -198,13 +226,43 @@ fn measured(readings: &Readings) -> Verdict {
 
 fn host(host: &HostReadings) -> Verdict {
     limit("host.cpu_seconds", host.cpu_seconds.len(), MAX_MODES)?;
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     for (mode, seconds) in &host.cpu_seconds {
         text("host.cpu_seconds", mode, MAX_NAME)?;
         unique("host.cpu_seconds", mode, seen.insert(mode))?;
         positive("host.cpu_seconds", *seconds)?;
     }
     positive("host.load1", host.load1.unwrap_or_default())
+}
+
+/// What was there before. A server mostly has few of anything: these are compared, which is
+/// quicker than to hash them.
+struct Seen<T> {
+    few: [Option<T>; 12],
+    more: HashSet<T>,
+}
+
+impl<T: Copy + Eq + Hash> Default for Seen<T> {
+    fn default() -> Self {
+        Self { few: [None; 12], more: HashSet::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Seen<T> {
+    /// Whether it is new.
+    fn insert(&mut self, new: T) -> bool {
+        for place in &mut self.few {
+            match place {
+                Some(known) if *known == new => return false,
+                Some(_) => {}
+                None => {
+                    *place = Some(new);
+                    return true;
+                }
+            }
+        }
+        self.more.insert(new)
+    }
 }
 
 fn limit(what: &str, count: usize, most: usize) -> Verdict {

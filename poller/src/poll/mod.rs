@@ -1,22 +1,26 @@
 //! Polling: one task a server, started and ended as the registry says.
 
 mod ask;
+mod backoff;
 mod check;
+mod clock;
 mod failure;
+mod freshen;
 mod offset;
 mod rates;
 mod task;
 mod told;
 mod wait;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wire::ServerId;
 
+pub(crate) use ask::percent_encoded;
 pub use failure::{Failure, Reason};
 pub(crate) use wait::RESULTS as WAIT_RESULTS;
 
@@ -24,7 +28,7 @@ use crate::client::Client;
 use crate::config::{Target, Timing};
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoredEvent};
+use crate::store::Store;
 
 /// Who is polled, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +52,6 @@ pub struct Tools {
     pub client: Client,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Tells those who listen.
-    pub events: broadcast::Sender<Arc<StoredEvent>>,
 }
 
 struct Running {
@@ -73,12 +75,15 @@ pub async fn run(
     loop {
         let now = plan.borrow_and_update().clone();
         let same_timing = timing.replace((now.timing, now.keep_raw)) == timing;
+        let wanted: HashMap<&ServerId, &Arc<Target>> =
+            now.targets.iter().map(|target| (&target.id, target)).collect();
         running.retain(|id, task| {
-            let keeps = same_timing && now.targets.contains(&task.target);
+            let target = wanted.get(id);
+            let keeps = same_timing && target.is_some_and(|target| **target == task.target);
             if !keeps {
                 task.stop.cancel();
             }
-            if !now.targets.iter().any(|target| target.id == *id) {
+            if target.is_none() {
                 tools.fleet.remove(id);
             }
             keeps

@@ -1,8 +1,7 @@
 //! CPU as people want it, from counters as exporters give it: the newest difference of two
 //! samples. For what is shown now; history makes its own from what is stored.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
 use wire::{HostReadings, Instance, Sample, Time};
 
@@ -23,39 +22,68 @@ struct Before {
 pub(super) struct Counters {
     processes: BTreeMap<Instance, Before>,
     host: Option<(Time, f64, f64)>,
+    /// Rates up to the newest sample.
+    cpu: BTreeMap<Instance, f64>,
+    host_cpu: Option<f64>,
 }
 
 impl Counters {
-    /// Takes the next sample and gives the rates up to it.
-    pub(super) fn next(&mut self, time: Time, sample: &Sample) -> Rates {
-        let mut cpu = BTreeMap::new();
-        let mut processes = BTreeMap::new();
+    /// Takes the next sample.
+    pub(super) fn next(&mut self, time: Time, sample: &Sample) {
+        let mut there = 0;
         for process in &sample.processes {
             let Some(cpu_seconds) = process.readings.cpu_seconds else { continue };
-            let now = Before { time, cpu_seconds, restarts: process.restarts };
-            if let Some(before) = self.processes.get(&process.instance)
-                && before.restarts == now.restarts
-                && let Some(rate) =
-                    rate(time.millis_since(before.time), now.cpu_seconds - before.cpu_seconds)
-            {
-                cpu.insert(process.instance.clone(), rate);
+            there += 1;
+            let (instance, restarts) = (&process.instance, process.restarts);
+            let now = Before { time, cpu_seconds, restarts };
+            // Names are made anew for what is new only.
+            let rate = match self.processes.get_mut(instance) {
+                Some(before) => {
+                    let before = std::mem::replace(before, now);
+                    rate(time.millis_since(before.time), cpu_seconds - before.cpu_seconds)
+                        .filter(|_| before.restarts == restarts)
+                }
+                None => {
+                    self.processes.insert(instance.clone(), now);
+                    None
+                }
+            };
+            match (rate, self.cpu.get_mut(instance)) {
+                (Some(rate), Some(known)) => *known = rate,
+                (Some(rate), None) => {
+                    self.cpu.insert(instance.clone(), rate);
+                }
+                (None, _) => {
+                    self.cpu.remove(instance);
+                }
             }
-            processes.insert(process.instance.clone(), now);
         }
-        self.processes = processes;
+        if self.processes.len() > there {
+            let read = sample.processes.iter().filter(|it| it.readings.cpu_seconds.is_some());
+            let there: HashSet<&Instance> = read.map(|process| &process.instance).collect();
+            self.processes.retain(|instance, _| there.contains(instance));
+            self.cpu.retain(|instance, _| there.contains(instance));
+        }
         let before = self.host;
         self.host = sample.host.as_ref().and_then(|host| {
             let (busy, all) = busy_and_all(host)?;
             Some((time, busy, all))
         });
-        let host_cpu =
+        self.host_cpu =
             before.zip(self.host).and_then(|((then, busy, all), (now, busy_now, all_now))| {
                 let apart = now.millis_since(then);
                 let (busy, all) = (busy_now - busy, all_now - all);
                 ((1..=MAX_APART).contains(&apart) && all > 0.0 && busy >= 0.0)
                     .then(|| (busy / all).min(1.0))
             });
-        Rates { cpu: Arc::new(cpu), host_cpu }
+    }
+
+    pub(super) fn rates(&self) -> Rates<'_> {
+        Rates { cpu: &self.cpu, host_cpu: self.host_cpu }
+    }
+
+    pub(super) fn host_cpu(&self) -> Option<f64> {
+        self.host_cpu
     }
 }
 
@@ -84,8 +112,12 @@ mod tests {
     use wire::{Readings, SampledProcess, Status};
 
     fn sample(cpu_seconds: Option<f64>, restarts: u64, modes: [f64; 2]) -> Sample {
-        let instance =
-            Instance { name: "api".parse().unwrap(), namespace: "default".into(), instance_id: 0 };
+        let instance = Instance {
+            name: "api".parse().unwrap(),
+            namespace: "default".into(),
+            instance_id: 0,
+            pm2_home: None,
+        };
         let readings = Readings { cpu_seconds, ..Readings::default() };
         let [user, idle] = modes;
         Sample {
@@ -106,8 +138,8 @@ mod tests {
     fn cores_by_difference_and_nothing_over_a_restart() {
         let mut counters = Counters::default();
         let mut next = |seconds: i64, cpu, restarts, modes| {
-            let rates =
-                counters.next(Time::from_millis(seconds * 1000), &sample(cpu, restarts, modes));
+            counters.next(Time::from_millis(seconds * 1000), &sample(cpu, restarts, modes));
+            let rates = counters.rates();
             (rates.cpu.values().next().copied(), rates.host_cpu)
         };
         assert_eq!(next(0, Some(5.0), 0, [10.0, 10.0]), (None, None));

@@ -1,22 +1,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Method;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use wire::{JournalPage, MAX_BODY_BYTES, Record, State, Time};
 
+use super::backoff::Backoff;
 use super::check::{Checked, check};
+use super::clock::Clock;
 use super::failure::{Failure, Reason};
+use super::freshen::freshen;
 use super::offset::until_next;
 use super::rates::Counters;
 use super::wait::Pace;
 use super::{Tools, ask, told};
-use crate::client::CallError;
+use crate::client::{CallError, Line};
 use crate::config::{Target, Timing};
 use crate::fleet::News;
 use crate::store::{Cursor, Ingest, StoreError, StoredEvent};
+use crate::world;
 
 /// Pages taken in one poll; the rest waits for the next, so that a server with a long backlog
 /// does not hold up its own present.
@@ -31,19 +34,31 @@ pub(super) struct Task {
     /// Where the store's cursor stands; `None` until it is read, and after it was moved by
     /// somebody else.
     pub(super) cursor: Option<Cursor>,
-    /// The state that the server need not send again.
-    state: Option<Arc<State>>,
+    /// Revision of the state that the server need not send again.
+    revision: Option<u64>,
     counters: Counters,
+    /// Number of the newest sample that these have: what could not be stored comes again.
+    counted: u64,
     /// What was told last: online (true) or offline.
     told: Option<bool>,
     last_answer: Instant,
     /// What the store was still busy with when the poll's time was over.
     pub(super) storing: Option<Storing>,
+    /// How long the store was waited for in this poll.
+    stored: Duration,
     /// How often waiting requests may be answered.
     pub(super) pace: Pace,
+    backoff: Backoff,
+    pub(super) clock: Clock,
+    /// Its connection.
+    line: Line,
 }
 
 pub(super) type Storing = JoinHandle<Result<Vec<StoredEvent>, StoreError>>;
+
+/// Most that samples wait for company on their way to the disk, and no more than a fiftieth of the
+/// interval: for so long no request waits for events.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A store that is busy holds up no poll for longer than this beyond its time.
 const GRACE: Duration = Duration::from_millis(50);
@@ -66,48 +81,66 @@ impl Task {
             timing,
             keep_raw,
             cursor: None,
-            state: None,
+            revision: None,
             counters: Counters::default(),
+            counted: 0,
             told: None,
             last_answer: Instant::now(),
             storing: None,
+            stored: Duration::ZERO,
             pace: Pace::default(),
+            backoff: Backoff::default(),
+            clock: Clock::new(),
+            line: Line::default(),
         }
     }
 
     /// Polls until `stop`, and waits for events between polls. What is under way is dropped
     /// then: what it brought so far is stored, and the cursor knows where to go on.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let wait = until_next(&self.target.id, self.timing.interval, Time::now());
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.polls() => {}
+        }
+    }
+
+    async fn polls(&mut self) {
+        let wait = until_next(&self.target.id, self.timing.interval, world::now());
         let mut ticks = interval_at(Instant::now() + wait, self.timing.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut awaited = None;
         loop {
-            let due = tokio::select! {
-                () = stop.cancelled() => return,
-                due = ticks.tick() => due,
-            };
+            let due = ticks.tick().await;
             let begun = Instant::now();
             self.tools.metrics.poll_lateness.observe((begun - due).as_secs_f64());
             let next = next_after(due, self.timing.interval, begun);
-            let good = tokio::select! {
-                () = stop.cancelled() => return,
-                good = self.poll() => good,
-            };
-            if good && self.timing.wait_for_events {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = self.wait_for_events(next, begun.elapsed()) => {}
+            // What was waited for was asked for in good time: it is timed from when it was due.
+            let start = if awaited.is_some() { due } else { begun };
+            match self.poll(start, awaited.take()).await {
+                Ok(()) => {
+                    self.backoff.answered();
+                    if self.timing.wait_for_events {
+                        awaited = self.wait_for_events(next, start.elapsed()).await;
+                    }
+                }
+                Err(reason) => {
+                    let offline = self.last_answer.elapsed() >= self.timing.stale_after;
+                    for _ in 0..self.backoff.failed(reason, offline, self.timing.interval) {
+                        ticks.tick().await;
+                    }
                 }
             }
         }
     }
 
-    /// One poll, with all that follows from how it ends: whether the server answered well.
-    async fn poll(&mut self) -> bool {
-        let start = Instant::now();
-        let deadline = start + self.timing.timeout;
-        let failure = self.pages(deadline).await.err();
-        let duration = start.elapsed();
+    /// One poll, with all that follows from how it ends. `first` is its first page, where that
+    /// is here already.
+    async fn poll(&mut self, start: Instant, first: Option<JournalPage>) -> Result<(), Reason> {
+        let deadline = Instant::now() + self.timing.timeout;
+        self.stored = Duration::ZERO;
+        let failure = self.pages(first, deadline).await.err();
+        // Storing mostly waits for company, and nobody for it.
+        let duration = start.elapsed().saturating_sub(self.stored);
         let metrics = &self.tools.metrics;
         metrics.poll_duration.observe(duration.as_secs_f64());
         let result = failure.as_ref().map_or("success", |failure| failure.reason.as_str());
@@ -120,12 +153,16 @@ impl Task {
             None => tracing::trace!(server = %id, ?duration, "polled"),
         }
         self.tools.fleet.polled(id, duration, failure.clone());
-        let Some(failure) = failure else { return true };
+        let Some(failure) = failure else { return Ok(()) };
         self.tell_offline(&failure, deadline).await;
-        false
+        Err(failure.reason)
     }
 
-    async fn pages(&mut self, deadline: Instant) -> Result<(), Failure> {
+    async fn pages(
+        &mut self,
+        mut first: Option<JournalPage>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
         self.stored_meanwhile().await;
         for _ in 0..MAX_PAGES {
             let cursor = match &self.cursor {
@@ -143,9 +180,12 @@ impl Task {
                     }
                 }
             };
-            let page = self.fetch(&cursor, None, deadline).await?;
-            let now = Time::now();
-            let checked = check(page, &cursor, now)?;
+            let page = match first.take() {
+                Some(page) => page,
+                None => self.fetch(&cursor, None, deadline).await?,
+            };
+            let now = world::now();
+            let checked = check(page, &cursor, self.clock.latest())?;
             match self.take_in(checked, cursor, now, or_grace(deadline)).await? {
                 Step::More => {}
                 Step::Done | Step::NotStored => return Ok(()),
@@ -157,9 +197,9 @@ impl Task {
     async fn read_cursor(&mut self) -> Result<Cursor, StoreError> {
         let known = self.tools.store.known_server(&self.target.id).await?;
         self.told = known.online;
-        self.state = None;
+        self.revision = None;
         if let Some(last) = known.last_success
-            && let Ok(age) = u64::try_from(Time::now().millis_since(last))
+            && let Ok(age) = u64::try_from(world::now().millis_since(last))
             && let Some(then) = Instant::now().checked_sub(Duration::from_millis(age))
         {
             self.last_answer = self.last_answer.min(then);
@@ -170,27 +210,26 @@ impl Task {
 
     /// Asks for the page after `cursor`; with `wait` only once there is an event, or it is over.
     pub(super) async fn fetch(
-        &self,
+        &mut self,
         cursor: &Cursor,
         wait: Option<Duration>,
         deadline: Instant,
     ) -> Result<JournalPage, Failure> {
-        let path = ask::path(cursor, self.state.as_ref().map(|state| state.revision), wait);
+        let path = ask::path(cursor, self.revision, wait);
         let time = deadline.saturating_duration_since(Instant::now());
-        let answer = self
-            .tools
-            .client
-            .ask(Method::GET, &self.target, &path, None, time, MAX_BODY_BYTES)
+        let within = self.timing.timeout;
+        let Self { line, tools, target, .. } = self;
+        let (status, body) = line
+            .ask(&tools.client, target, &path, time, MAX_BODY_BYTES)
             .await
             .map_err(|error| match error {
                 // What was left of the poll's time is not what people configured.
-                CallError::Timeout(_) => Failure::new(
-                    Reason::Timeout,
-                    format!("no answer within {:?}", self.timing.timeout),
-                ),
+                CallError::Timeout(_) => {
+                    Failure::new(Reason::Timeout, format!("no answer within {within:?}"))
+                }
                 other => other.into(),
             })?;
-        ask::page(&answer)
+        ask::page(status, &body)
     }
 
     /// Stores and shows what a page brought; the store is waited for until `until`.
@@ -213,18 +252,24 @@ impl Task {
         if back {
             told.push((now, told::online(&id)));
         }
-        let mut rates = None;
+        let (mut counted, mut host_cpu) = (false, Vec::new());
+        if anew {
+            self.counted = 0;
+        }
         for entry in &page.entries {
-            if let Record::Sample(sample) = &entry.record {
-                rates = Some(self.counters.next(entry.time, sample));
+            if let Record::Sample(sample) = &entry.record
+                && entry.seq > self.counted
+            {
+                self.counted = entry.seq;
+                self.counters.next(entry.time, sample);
+                host_cpu.extend(self.counters.host_cpu().map(|cpu| (entry.time, cpu)));
+                counted = true;
             }
         }
         let sent = page.state.take().map(Arc::<State>::from);
-        let shown = match &sent {
-            Some(state) => Some(Arc::clone(state)),
-            None => self.with_readings(&page),
-        };
-        self.tools.fleet.answered(&id, now, News { state: shown, rates, lost: page.lost });
+        let rates = counted.then(|| self.counters.rates());
+        let news = News { state: sent.clone(), rates, host_cpu, lost: page.lost };
+        self.tools.fleet.answered(&id, now, news, |state| freshen(state, &page));
         self.last_answer = Instant::now();
 
         let (events, samples) = count(&page);
@@ -238,13 +283,14 @@ impl Task {
             answered: Some(now),
             online: back.then_some(true),
             keep_from: now.plus_millis(-self.keep_raw),
+            patience: (self.timing.interval / 50).min(PATIENCE),
         };
         match self.store(ingest, until).await {
             Ok(()) => {
                 self.cursor = Some(cursor);
                 self.told = Some(true);
-                if sent.is_some() {
-                    self.state = sent;
+                if let Some(state) = sent {
+                    self.revision = Some(state.revision);
                 }
                 self.tools.metrics.entries.with_label_values(&["event"]).inc_by(events);
                 self.tools.metrics.entries.with_label_values(&["sample"]).inc_by(samples);
@@ -256,7 +302,7 @@ impl Task {
             Err(error) => {
                 self.store_failed(&error);
                 // Everything is asked for again next time, the state included.
-                self.state = None;
+                self.revision = None;
                 if error == StoreError::Moved {
                     self.cursor = None;
                 }
@@ -273,8 +319,11 @@ impl Task {
         }
         let store = self.tools.store.clone();
         let mut storing: Storing = tokio::spawn(async move { store.ingest(ingest).await });
-        match tokio::time::timeout_at(until, &mut storing).await {
-            Ok(stored) => joined(stored).map(|events| self.tell(events)),
+        let begun = Instant::now();
+        let ended = tokio::time::timeout_at(until, &mut storing).await;
+        self.stored += begun.elapsed();
+        match ended {
+            Ok(stored) => joined(stored).map(drop),
             Err(_) => {
                 self.storing = Some(storing);
                 Err(StoreError::Busy)
@@ -289,47 +338,14 @@ impl Task {
         self.storing = None;
         // It moved the cursor, or it did not: the database knows.
         self.cursor = None;
-        match joined(stored) {
-            Ok(events) => self.tell(events),
-            Err(error) => self.store_failed(&error),
-        }
-    }
-
-    fn tell(&self, events: Vec<StoredEvent>) {
-        for event in events {
-            // Nobody may be listening.
-            let _ = self.tools.events.send(Arc::new(event));
+        if let Err(error) = joined(stored) {
+            self.store_failed(&error);
         }
     }
 
     fn store_failed(&self, error: &StoreError) {
         self.tools.metrics.store_errors.with_label_values(&[error.label()]).inc();
         tracing::warn!(server = %self.target.id, %error, "what the server said was not stored");
-    }
-
-    /// The state known before with the readings of the newest sample.
-    fn with_readings(&self, page: &JournalPage) -> Option<Arc<State>> {
-        let (time, sample) = page.entries.iter().rev().find_map(|entry| match &entry.record {
-            Record::Sample(sample) => Some((entry.time, sample)),
-            Record::Event(_) => None,
-        })?;
-        let mut state = self.tools.fleet.get(&self.target.id)?.state?;
-        if time < state.time {
-            return None;
-        }
-        let changed = Arc::make_mut(&mut state);
-        changed.time = time;
-        changed.journal.clone_from(&page.journal);
-        if sample.host.is_some() {
-            changed.host.clone_from(&sample.host);
-        }
-        for process in &mut changed.processes {
-            let read = sample.processes.iter().find(|read| read.instance == process.instance);
-            if let Some(read) = read {
-                process.readings = read.readings.clone();
-            }
-        }
-        Some(state)
     }
 
     async fn tell_offline(&mut self, failure: &Failure, deadline: Instant) {
@@ -339,7 +355,7 @@ impl Task {
         }
         let Some(cursor) = self.cursor.clone() else { return };
         let event = told::offline(&self.target.id, silence, failure);
-        let now = Time::now();
+        let now = world::now();
         let ingest = Ingest {
             server: self.target.id.clone(),
             from: cursor.clone(),
@@ -350,6 +366,7 @@ impl Task {
             answered: None,
             online: Some(false),
             keep_from: now,
+            patience: Duration::ZERO,
         };
         match self.store(ingest, or_grace(deadline)).await {
             Ok(()) => self.told = Some(false),

@@ -1,23 +1,26 @@
 //! Between two polls: a request that the exporter answers as soon as something happened, so
-//! that events are here at once. Polls do not depend on it: it ends before the next begins, and
-//! where it fails the next poll decides.
+//! that events are here at once. It ends when the next poll is due, and its answer is that poll:
+//! a quiet server is asked once an interval. Polls do not depend on it: where it fails, or ends
+//! too early or too late, the poll asks by itself.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wire::{Record, Time};
+use wire::{JournalPage, Record};
 
 use super::check::check;
 use super::failure::Failure;
 use super::task::{Step, Task};
 use crate::store::Cursor;
+use crate::world;
 
 /// Longest wait that is asked for: exporters allow more.
 const HOLD: Duration = Duration::from_secs(30);
 /// A wait that would be shorter is left to the poll that follows.
 const LEAST: Duration = Duration::from_millis(10);
-/// What is left for the answer to come back and be stored, beside twice what the poll took.
-const MARGIN: Duration = Duration::from_millis(40);
+/// How late the answer that makes a poll may come, beside twice what the last poll took. One
+/// that is later is given up, and the poll asks anew.
+const LATE: Duration = Duration::from_millis(250);
 
 /// How a waiting request ended, when it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,69 +48,91 @@ pub(crate) const RESULTS: [&str; 3] =
     [Waited::Events.as_str(), Waited::Quiet.as_str(), Waited::NotStored.as_str()];
 
 impl Task {
-    /// Takes in what happens, until shortly before `next`, when the next poll begins. `polled`
-    /// is what the last poll took: how long an answer needs to get here.
-    pub(super) async fn wait_for_events(&mut self, next: Instant, polled: Duration) {
-        let margin = (2 * polled + MARGIN).min(self.timing.interval / 4);
-        let (Some(until), Some(cut)) = (next.checked_sub(margin), next.checked_sub(margin / 4))
-        else {
-            return;
-        };
+    /// Takes in what happens until `due`, when the next poll begins. The last request is
+    /// answered then, and with all that a poll asks for: that page is given, and the poll need
+    /// not ask. `took` is what the last poll took.
+    pub(super) async fn wait_for_events(
+        &mut self,
+        due: Instant,
+        took: Duration,
+    ) -> Option<JournalPage> {
+        let late = (LATE + 2 * took).min(self.timing.timeout / 2).min(self.timing.interval / 4);
         // Where the store is behind, the next poll sorts it out.
         while let (Some(cursor), None) = (self.cursor.clone(), &self.storing) {
             let begin = self.pace.not_before(Instant::now());
-            if begin + LEAST > until {
-                return;
+            if begin + LEAST > due {
+                return None;
             }
             tokio::time::sleep_until(begin).await;
-            let begin = Instant::now();
-            let wait = until.saturating_duration_since(begin).min(HOLD);
+            let wait = due.saturating_duration_since(Instant::now()).min(HOLD);
             if wait < LEAST {
-                return;
+                return None;
             }
-            let end = begin + wait;
-            let deadline = cut.min(end + self.timing.timeout);
-            let waited = self.wait_once(cursor, wait, deadline, end >= until, next).await;
-            let result = waited.as_ref().map_or_else(|f| f.reason.as_str(), |it| it.as_str());
-            self.tools.metrics.waits.with_label_values(&[result]).inc();
-            match waited {
-                Ok(Waited::Events) => self.pace.answered(Instant::now()),
-                // One that is quiet before the time is over does not wait at all.
-                Ok(Waited::Quiet) if Instant::now() + LEAST > end => {}
-                Ok(_) => return,
+            let end = Instant::now() + wait;
+            let page = match self.fetch(&cursor, Some(wait), end + late).await {
+                Ok(page) => page,
                 Err(failure) => {
-                    tracing::debug!(
-                        server = %self.target.id, reason = %failure.reason,
-                        "waiting for events: {}", failure.message
-                    );
-                    return;
+                    self.wait_failed(&failure);
+                    return None;
+                }
+            };
+            if Instant::now() + LEAST > due {
+                self.count_wait(Waited::Quiet.as_str());
+                return Some(page);
+            }
+            match self.took_in(page, cursor, end, due).await {
+                Ok(waited) => {
+                    self.count_wait(waited.as_str());
+                    match waited {
+                        Waited::Events => self.pace.answered(Instant::now()),
+                        // One that is quiet before the time is over does not wait at all.
+                        Waited::Quiet if Instant::now() + LEAST > end => {}
+                        Waited::Quiet | Waited::NotStored => return None,
+                    }
+                }
+                Err(failure) => {
+                    self.wait_failed(&failure);
+                    return None;
                 }
             }
         }
+        None
     }
 
-    async fn wait_once(
+    /// What came before the next poll.
+    async fn took_in(
         &mut self,
+        page: JournalPage,
         cursor: Cursor,
-        wait: Duration,
-        deadline: Instant,
-        last: bool,
-        next: Instant,
+        end: Instant,
+        due: Instant,
     ) -> Result<Waited, Failure> {
-        let page = self.fetch(&cursor, Some(wait), deadline).await?;
-        let now = Time::now();
-        let checked = check(page, &cursor, now)?;
+        let now = world::now();
+        let checked = check(page, &cursor, self.clock.latest())?;
         let event = |record: &Record| matches!(record, Record::Event(_));
         let events = checked.page.entries.iter().any(|entry| event(&entry.record));
+        let early = Instant::now() + LEAST <= end;
         // The poll that follows brings readings soon enough: they are not worth a write.
-        if !events && (last || checked.page.entries.is_empty()) {
+        if !events && (early || checked.page.entries.is_empty()) {
             return Ok(Waited::Quiet);
         }
-        Ok(match self.take_in(checked, cursor, now, next).await? {
+        Ok(match self.take_in(checked, cursor, now, due).await? {
             Step::NotStored => Waited::NotStored,
             Step::More | Step::Done if events => Waited::Events,
             Step::More | Step::Done => Waited::Quiet,
         })
+    }
+
+    fn wait_failed(&self, failure: &Failure) {
+        self.count_wait(failure.reason.as_str());
+        tracing::debug!(
+            server = %self.target.id, reason = %failure.reason,
+            "waiting for events: {}", failure.message
+        );
+    }
+
+    fn count_wait(&self, result: &str) {
+        self.tools.metrics.waits.with_label_values(&[result]).inc();
     }
 }
 
@@ -155,7 +180,7 @@ mod tests {
         for second in 1..10 {
             let second = Duration::from_secs(second);
             let within =
-                answers.iter().filter(|at| (second..second + Duration::from_secs(1)).contains(at));
+                answers.iter().filter(|at| (second..second + Duration::from_secs(1)).contains(*at));
             assert_eq!(within.count(), 4, "{answers:?}");
         }
         assert!(answers.iter().filter(|at| at.as_millis() < 1000).count() <= 5, "{answers:?}");

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{FromRow, QueryBuilder, Row, query};
+use sqlx::{FromRow, QueryBuilder, Row, query, query_scalar};
 use wire::{
     Action, CommandId, CommandRecord, CommandStatus, InstanceOutcome, Process, ServerId, Target,
     Time,
@@ -24,7 +24,8 @@ pub struct NewCommand {
     pub target: Target,
     /// What is to be done.
     pub action: Action,
-    /// [`CommandStatus::Running`], or [`CommandStatus::Refused`] for one that is not sent.
+    /// [`CommandStatus::Running`], [`CommandStatus::Queued`] for one that waits, or
+    /// [`CommandStatus::Refused`] for one that is not sent.
     pub status: CommandStatus,
     /// Name of the token that asked.
     pub requested_by: String,
@@ -32,6 +33,8 @@ pub struct NewCommand {
     pub token: Option<i64>,
     /// From which address.
     pub requested_from: String,
+    /// By what they are known, for the audit: `token`, `session`, ….
+    pub requested_via: Option<&'static str>,
     /// When.
     pub requested_at: Time,
     /// Why it was refused: a word, and the same for people.
@@ -44,6 +47,12 @@ pub struct NewCommand {
     pub body_hash: Option<Vec<u8>>,
     /// Until when it is asked what became of it.
     pub follow_until: Option<Time>,
+    /// Until when it may wait for its server.
+    pub queued_until: Option<Time>,
+    /// What the exporter is to be sent, of one that waits. Holds no value that may be secret.
+    pub body: Option<Vec<u8>>,
+    /// The selection that it is a part of.
+    pub part_of: Option<CommandId>,
 }
 
 /// What became of putting a command on record.
@@ -53,6 +62,8 @@ pub enum Inserted {
     New,
     /// One with the same token and key was there before; nothing was written.
     Before(Box<StoredCommand>),
+    /// The key is that of a selection.
+    KeyOfSelection(CommandId),
 }
 
 /// How a command ended.
@@ -99,6 +110,18 @@ pub struct StoredCommand {
     /// Until when it is asked what became of it.
     #[serde(skip)]
     pub follow_until: Option<Time>,
+    /// Until when it waits for its server, or did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_until: Option<Time>,
+    /// What the exporter is to be sent, of one that waits.
+    #[serde(skip)]
+    pub body: Option<Vec<u8>>,
+    /// Number of the token that asked.
+    #[serde(skip)]
+    pub token: Option<i64>,
+    /// The selection that it is a part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<CommandId>,
 }
 
 /// Which commands are asked for, newest first. `None` means any.
@@ -110,6 +133,8 @@ pub struct CommandFilter {
     pub server: Option<ServerId>,
     /// On this app.
     pub app: Option<String>,
+    /// Parts of this selection.
+    pub part_of: Option<CommandId>,
     /// In this status.
     pub status: Option<CommandStatus>,
     /// At or after.
@@ -132,21 +157,35 @@ struct OutcomeJson {
 
 const COLUMNS: &str = "SELECT seq, id, server, target, action, status, requested_by, \
      requested_from, requested_at, finished_at, problem, error, outcome, summary, body_hash, \
-     follow_until FROM commands";
+     follow_until, queued_until, body, token, part_of FROM commands";
+
+/// A name as the database has it.
+pub(super) fn parsed<T>(text: &str) -> sqlx::Result<T>
+where
+    T: std::str::FromStr<Err = wire::InvalidId>,
+{
+    text.parse().map_err(|error: wire::InvalidId| sqlx::Error::Decode(error.into()))
+}
+
+/// JSON as the database has it.
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> sqlx::Result<T> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// A status by its word.
+pub(super) fn status_of(text: &str) -> sqlx::Result<CommandStatus> {
+    let known = CommandStatus::ALL.into_iter().find(|known| known.as_str() == text);
+    known.ok_or_else(|| sqlx::Error::Decode(format!("status {text:?}").into()))
+}
 
 impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
     fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
-        fn parsed<T: std::str::FromStr<Err = wire::InvalidId>>(text: &str) -> sqlx::Result<T> {
-            text.parse().map_err(|error: wire::InvalidId| sqlx::Error::Decode(error.into()))
-        }
-        fn json<T: serde::de::DeserializeOwned>(text: &str) -> sqlx::Result<T> {
-            serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
-        }
-        let status: &str = row.try_get("status")?;
         let outcome: Option<&str> = row.try_get("outcome")?;
         let outcome: OutcomeJson = outcome.map(json).transpose()?.unwrap_or_default();
         let finished_at: Option<i64> = row.try_get("finished_at")?;
         let follow_until: Option<i64> = row.try_get("follow_until")?;
+        let queued_until: Option<i64> = row.try_get("queued_until")?;
+        let part_of: Option<&str> = row.try_get("part_of")?;
         Ok(Self {
             seq: row.try_get("seq")?,
             server: parsed(row.try_get("server")?)?,
@@ -154,10 +193,9 @@ impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
                 id: parsed(row.try_get("id")?)?,
                 target: json(row.try_get("target")?)?,
                 action: parsed(row.try_get("action")?)?,
-                status: CommandStatus::ALL
-                    .into_iter()
-                    .find(|known| known.as_str() == status)
-                    .ok_or_else(|| sqlx::Error::Decode(format!("status {status:?}").into()))?,
+                // The summary names it.
+                pm2_home: None,
+                status: status_of(row.try_get("status")?)?,
                 requested_by: row.try_get("requested_by")?,
                 requested_at: Time::from_millis(row.try_get("requested_at")?),
                 finished_at: finished_at.map(Time::from_millis),
@@ -172,6 +210,10 @@ impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
             problem: row.try_get("problem")?,
             body_hash: row.try_get("body_hash")?,
             follow_until: follow_until.map(Time::from_millis),
+            queued_until: queued_until.map(Time::from_millis),
+            body: row.try_get("body")?,
+            token: row.try_get("token")?,
+            part_of: part_of.map(parsed).transpose()?,
         })
     }
 }
@@ -221,6 +263,9 @@ impl Store {
         if let Some(app) = &filter.app {
             sql.push(" AND app = ").push_bind(app);
         }
+        if let Some(selection) = &filter.part_of {
+            sql.push(" AND part_of = ").push_bind(selection.as_str());
+        }
         if let Some(status) = filter.status {
             sql.push(" AND status = ").push_bind(status.as_str());
         }
@@ -256,7 +301,43 @@ async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Resul
         if let Some(before) = before {
             return Ok(Inserted::Before(Box::new(before)));
         }
+        let selection: Option<String> =
+            query_scalar("SELECT id FROM selections WHERE token = ? AND idempotency_key = ?")
+                .bind(token)
+                .bind(key)
+                .fetch_optional(&mut *connection)
+                .await?;
+        if let Some(id) = selection {
+            return Ok(Inserted::KeyOfSelection(parsed(&id)?));
+        }
     }
+    insert_row(connection, &command).await?;
+    let outcome = match command.status {
+        CommandStatus::Refused => "refused",
+        CommandStatus::Queued => "queued",
+        _ => "requested",
+    };
+    let row = NewAudit {
+        who: command.requested_by,
+        via: command.requested_via,
+        address: command.requested_from,
+        act: "command",
+        outcome: outcome.to_owned(),
+        server: Some(command.server.to_string()),
+        subject: format!("{} {}", command.action, command.target),
+        detail: command.refusal.map(|(_, error)| error).or(command.summary),
+        command: Some(command.id.to_string()),
+        ..NewAudit::default()
+    };
+    audit::insert(connection, row).await?;
+    Ok(Inserted::New)
+}
+
+/// The command alone, without a line in the audit.
+pub(super) async fn insert_row(
+    connection: &mut SqliteConnection,
+    command: &NewCommand,
+) -> Result<()> {
     let target = serde_json::to_string(&command.target)
         .map_err(|error| StoreError::Failed(error.to_string()))?;
     let app = match &command.target {
@@ -268,8 +349,8 @@ async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Resul
     query(
         "INSERT INTO commands (id, server, target, app, action, status, requested_by, token, \
          requested_from, requested_at, finished_at, problem, error, idempotency_key, \
-         summary, body_hash, follow_until) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         summary, body_hash, follow_until, queued_until, body, part_of) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(command.id.as_str())
     .bind(command.server.as_str())
@@ -288,24 +369,12 @@ async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Resul
     .bind(&command.summary)
     .bind(&command.body_hash)
     .bind(command.follow_until.map(Time::as_millis))
+    .bind(command.queued_until.map(Time::as_millis))
+    .bind(&command.body)
+    .bind(command.part_of.as_ref().map(|id| id.as_str()))
     .execute(&mut *connection)
     .await?;
-    let outcome = match command.status {
-        CommandStatus::Refused => "refused",
-        _ => "requested",
-    };
-    let row = NewAudit {
-        who: command.requested_by,
-        address: command.requested_from,
-        act: "command",
-        outcome: outcome.to_owned(),
-        server: Some(command.server.to_string()),
-        subject: format!("{} {}", command.action, command.target),
-        detail: error.or(command.summary),
-        command: Some(command.id.to_string()),
-    };
-    audit::insert(connection, row).await?;
-    Ok(Inserted::New)
+    Ok(())
 }
 
 async fn finish(connection: &mut SqliteConnection, id: CommandId, outcome: Outcome) -> Result<()> {
@@ -318,7 +387,8 @@ async fn finish(connection: &mut SqliteConnection, id: CommandId, outcome: Outco
     let json =
         serde_json::to_string(&json).map_err(|error| StoreError::Failed(error.to_string()))?;
     let row: Option<(String, String, String, String, String)> = sqlx::query_as(
-        "UPDATE commands SET status = ?, finished_at = ?, problem = ?, error = ?, outcome = ? \
+        "UPDATE commands SET status = ?, finished_at = ?, problem = ?, error = ?, outcome = ?, \
+         body = NULL \
          WHERE id = ? AND status IN ('queued', 'running') \
          RETURNING requested_by, requested_from, server, action, target",
     )
@@ -342,6 +412,7 @@ async fn finish(connection: &mut SqliteConnection, id: CommandId, outcome: Outco
         subject: format!("{action} {target}"),
         detail: outcome.error,
         command: Some(id.to_string()),
+        ..NewAudit::default()
     };
     audit::insert(connection, row).await
 }

@@ -34,6 +34,15 @@ pub enum StoreError {
     /// No space left for the file.
     #[error("the disk or the database is full")]
     Full,
+    /// The file is damaged.
+    #[error("the database is damaged: {0}")]
+    Corrupt(String),
+    /// Another process serves it.
+    #[error("{file}: is in use by a running pm2-poller: stop it first")]
+    Running {
+        /// The file.
+        file: String,
+    },
     /// The program is stopping.
     #[error("the database is closed")]
     Closed,
@@ -43,6 +52,9 @@ pub enum StoreError {
     /// What is there already has that name.
     #[error("{0}")]
     Exists(String),
+    /// Nobody could administer the poller any more.
+    #[error("that would leave no admin without limits: make another one first")]
+    LastAdmin,
     /// A server has too many different names for the history to keep.
     #[error("too many different {0}")]
     TooMany(&'static str),
@@ -55,21 +67,28 @@ impl StoreError {
     /// A short word for metrics.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Open { .. } | Self::Foreign { .. } | Self::Newer { .. } => "open",
+            Self::Open { .. }
+            | Self::Foreign { .. }
+            | Self::Newer { .. }
+            | Self::Running { .. } => "open",
             Self::Busy => "busy",
             Self::Full => "full",
+            Self::Corrupt(_) => "corrupt",
             Self::Closed => "closed",
             Self::Moved => "moved",
             Self::Exists(_) => "exists",
+            Self::LastAdmin => "last_admin",
             Self::TooMany(_) => "limits",
             Self::Failed(_) => "failed",
         }
     }
 
     /// The same, said of opening `file`.
-    pub(super) fn opening(self, file: &Path) -> Self {
+    pub(crate) fn opening(self, file: &Path) -> Self {
         match self {
-            Self::Open { .. } | Self::Foreign { .. } | Self::Newer { .. } => self,
+            Self::Open { .. } | Self::Foreign { .. } | Self::Newer { .. } | Self::Corrupt(_) => {
+                self
+            }
             other => Self::Open { file: file.display().to_string(), reason: other.to_string() },
         }
     }
@@ -85,6 +104,7 @@ impl From<sqlx::Error> for StoreError {
         match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
             Some(5 | 6 | 9) => Self::Busy,
             Some(13) => Self::Full,
+            Some(11) => Self::Corrupt(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

@@ -69,38 +69,44 @@ pub(super) async fn insert(
     Ok(StoredEvent { id, server: server.clone(), time, event })
 }
 
+/// What of the events is read; conditions follow.
+const COLUMNS: &str = "SELECT events.id, servers.server, events.time, events.event \
+     FROM events JOIN servers ON servers.id = events.server WHERE true";
+
+/// Those of a filter but for where its page begins.
+fn conditions(sql: &mut QueryBuilder<sqlx::Sqlite>, filter: &EventFilter) {
+    if let Some(server) = &filter.server {
+        sql.push(" AND events.server = (SELECT id FROM servers WHERE server = ")
+            .push_bind(server.as_str())
+            .push(")");
+    }
+    if let Some(visible) = &filter.visible {
+        sql.push(" AND servers.server IN (SELECT value FROM json_each(")
+            .push_bind(json_list(visible))
+            .push("))");
+    }
+    if let Some(app) = &filter.app {
+        sql.push(" AND events.app = ").push_bind(app);
+    }
+    if let Some(kind) = &filter.kind {
+        sql.push(" AND events.kind = ").push_bind(kind);
+    }
+    if let Some(severity) = filter.severity {
+        sql.push(" AND events.severity >= ").push_bind(rank(severity));
+    }
+    if let Some(since) = filter.since {
+        sql.push(" AND events.time >= ").push_bind(since.as_millis());
+    }
+}
+
 impl Store {
     /// The events that `filter` lets through, newest first.
     ///
     /// # Errors
     /// The read failed.
     pub async fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>> {
-        let mut sql = QueryBuilder::new(
-            "SELECT events.id, servers.server, events.time, events.event \
-             FROM events JOIN servers ON servers.id = events.server WHERE true",
-        );
-        if let Some(server) = &filter.server {
-            sql.push(" AND events.server = (SELECT id FROM servers WHERE server = ")
-                .push_bind(server.as_str())
-                .push(")");
-        }
-        if let Some(visible) = &filter.visible {
-            sql.push(" AND servers.server IN (SELECT value FROM json_each(")
-                .push_bind(json_list(visible))
-                .push("))");
-        }
-        if let Some(app) = &filter.app {
-            sql.push(" AND events.app = ").push_bind(app);
-        }
-        if let Some(kind) = &filter.kind {
-            sql.push(" AND events.kind = ").push_bind(kind);
-        }
-        if let Some(severity) = filter.severity {
-            sql.push(" AND events.severity >= ").push_bind(rank(severity));
-        }
-        if let Some(since) = filter.since {
-            sql.push(" AND events.time >= ").push_bind(since.as_millis());
-        }
+        let mut sql = QueryBuilder::new(COLUMNS);
+        conditions(&mut sql, filter);
         if let Some((time, id)) = filter.before {
             sql.push(" AND (events.time, events.id) < (")
                 .push_bind(time.as_millis())
@@ -113,6 +119,46 @@ impl Store {
         let rows: Vec<(i64, String, i64, String)> =
             sql.build_query_as().fetch_all(&self.readers).await?;
         rows.into_iter().map(stored).collect()
+    }
+
+    /// The events that `filter` lets through with numbers above `after` and up to `until`, by
+    /// number.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn events_between(
+        &self,
+        filter: &EventFilter,
+        after: i64,
+        until: i64,
+    ) -> Result<Vec<StoredEvent>> {
+        let mut sql = QueryBuilder::new(COLUMNS);
+        sql.push(" AND events.id > ").push_bind(after);
+        sql.push(" AND events.id <= ").push_bind(until);
+        conditions(&mut sql, filter);
+        sql.push(" ORDER BY events.id LIMIT ")
+            .push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
+        let rows: Vec<(i64, String, i64, String)> =
+            sql.build_query_as().fetch_all(&self.readers).await?;
+        rows.into_iter().map(stored).collect()
+    }
+
+    /// The number of the last event, and how many of those above `after` are not there any more.
+    /// Numbers are given without holes, so that what is missing was taken away. `None` for
+    /// those where `after` is a number that was never given.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn missing_events(&self, after: i64) -> Result<(i64, Option<u64>)> {
+        let (last, there): (i64, i64) = sqlx::query_as(
+            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), \
+             (SELECT count(*) FROM events WHERE id > ?)",
+        )
+        .bind(after)
+        .fetch_one(&self.readers)
+        .await?;
+        let missing = (last - after).checked_sub(there).filter(|_| after <= last);
+        Ok((last, missing.map(|missing| missing.max(0).unsigned_abs())))
     }
 
     /// Exits by crash or for want of memory since a moment, by server and app.
@@ -133,7 +179,7 @@ impl Store {
     }
 }
 
-fn stored((id, server, time, json): (i64, String, i64, String)) -> Result<StoredEvent> {
+pub(super) fn stored((id, server, time, json): (i64, String, i64, String)) -> Result<StoredEvent> {
     let wrong = |error: String| StoreError::Failed(format!("event {id}: {error}"));
     Ok(StoredEvent {
         id,

@@ -2,18 +2,26 @@
 //! at all. The cursor that was asked from is part of the condition, so that the same page
 //! counts once however often it comes.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use sqlx::query;
-use sqlx::sqlite::SqliteConnection;
-use wire::{Entry, Event, HostReadings, Readings, Record, ServerId, State, Time};
+use sqlx::{QueryBuilder, query, query_scalar};
+use wire::{Entry, Event, HostReadings, Readings, Record, ServerId, State, Status, Time};
 
 use super::events::{self, StoredEvent};
+use super::heads::{Head, Heads};
+use super::history::metric;
 use super::names::{Names, ServerNames};
+use super::recent::{self, ROW};
 use super::sample::{Process, Sample};
-use super::writer::Writing;
+use super::writer::{Transaction, Writing};
 use super::{Result, Store, StoreError};
+
+/// The head of a record is no longer than this.
+const RECORD_HEAD: usize = 50;
+/// Most recent rows in one statement.
+const ROWS: usize = 32;
 
 /// How far a server's journal is taken in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +66,8 @@ pub struct Ingest {
     pub online: Option<bool>,
     /// Samples before this moment are not worth keeping.
     pub keep_from: Time,
+    /// How long samples may wait for those of other servers, to be committed together.
+    pub patience: Duration,
 }
 
 impl Store {
@@ -66,30 +76,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Moved`] when the cursor is not where `from` says: nothing is written.
     pub async fn ingest(&self, ingest: Ingest) -> Result<Vec<StoredEvent>> {
-        self.writer.run(move |writing| Box::pin(write(writing, ingest))).await
+        self.writer.ingest(ingest).await
     }
 
-    /// What is kept of each of these servers; those never polled are left out.
+    /// What is kept of each server; those never polled are left out.
     ///
     /// # Errors
     /// The read failed.
     pub async fn known(&self) -> Result<BTreeMap<ServerId, Known>> {
-        type Row = (String, String, i64, Option<i64>, Option<bool>, Option<String>);
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT servers.server, epoch, after, last_success, online, state FROM servers \
-             LEFT JOIN states ON states.server = servers.id",
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        let known = rows.into_iter().filter_map(|(server, epoch, after, last, online, state)| {
-            let known = Known {
-                cursor: Cursor { epoch, after: after.unsigned_abs() },
-                // A state of an older form is left out: the next poll brings a new one.
-                state: state.and_then(|json| serde_json::from_str(&json).ok()).map(Arc::new),
-                last_success: last.map(Time::from_millis),
-                online,
-            };
-            Some((server.parse().ok()?, known))
+        let rows: Vec<(i64, String)> =
+            sqlx::query_as("SELECT server, state FROM states").fetch_all(&self.readers).await?;
+        let mut states: HashMap<i64, String> = rows.into_iter().collect();
+        let heads = self.heads().await?.read().unwrap_or_else(PoisonError::into_inner);
+        let known = heads.servers.iter().map(|(server, head)| {
+            // A state of an older form is left out: the next poll brings a new one.
+            let state = states.remove(&head.id).and_then(|json| serde_json::from_str(&json).ok());
+            (server.clone(), Known { state: state.map(Arc::new), ..known(head) })
         });
         Ok(known.collect())
     }
@@ -99,123 +101,201 @@ impl Store {
     /// # Errors
     /// The read failed.
     pub async fn known_server(&self, server: &ServerId) -> Result<Known> {
-        let row: Option<(String, i64, Option<i64>, Option<bool>)> = sqlx::query_as(
-            "SELECT epoch, after, last_success, online FROM servers WHERE server = ?",
-        )
-        .bind(server.as_str())
-        .fetch_optional(&self.readers)
-        .await?;
-        Ok(row.map_or_else(Known::default, |(epoch, after, last_success, online)| Known {
-            cursor: Cursor { epoch, after: after.unsigned_abs() },
-            state: None,
-            last_success: last_success.map(Time::from_millis),
-            online,
-        }))
+        let heads = self.heads().await?.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(heads.servers.get(server).map(known).unwrap_or_default())
     }
 }
 
-async fn write(writing: &mut Writing, ingest: Ingest) -> Result<Vec<StoredEvent>> {
-    let Writing { connection, names } = writing;
-    let id = match advance(connection, &ingest).await? {
-        Some(id) => id,
+fn known(head: &Head) -> Known {
+    Known {
+        cursor: head.cursor.clone(),
+        state: None,
+        last_success: head.last_success,
+        online: head.online,
+    }
+}
+
+/// What a commit will have changed of the heads, once it is done.
+#[derive(Debug, Default)]
+pub(super) struct Staged {
+    heads: HashMap<ServerId, Head>,
+    rows: Vec<Vec<u8>>,
+}
+
+impl Staged {
+    /// Writes the recent rows, by one statement if there is a moderate number of them.
+    ///
+    /// # Errors
+    /// The write failed.
+    pub(super) async fn write(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        first: i64,
+    ) -> Result<()> {
+        let alone = self.rows.len() <= ROWS;
+        for (first, rows) in (first..).step_by(ROWS).zip(self.rows.chunks_mut(ROWS)) {
+            let mut insert = QueryBuilder::<sqlx::Sqlite>::new("INSERT INTO recent (id, data) ");
+            insert.push_values((first..).zip(rows), |mut row, (id, data)| {
+                row.push_bind(id).push_bind(std::mem::take(data));
+            });
+            let connection = if alone { transaction.read() } else { transaction.write().await? };
+            insert.build().execute(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what is committed. What was folded meanwhile stays folded.
+    pub(super) fn apply(self, heads: &mut Heads) {
+        heads.next_row += self.rows.len() as i64;
+        for (server, mut staged) in self.heads {
+            if let Some(head) = heads.servers.get(&server) {
+                staged.folded = staged.folded.max(head.folded);
+                staged.saved = staged.saved.max(head.saved);
+                staged.rows.retain(|row| *row > head.folded);
+            }
+            heads.servers.insert(server, staged);
+        }
+    }
+
+    /// The row that takes a record of so many bytes, and its place among the staged ones.
+    fn row(&mut self, length: usize) -> (usize, &mut Vec<u8>) {
+        let full = self.rows.last().is_none_or(|row| !row.is_empty() && row.len() + length > ROW);
+        if full {
+            self.rows.push(Vec::with_capacity(ROW));
+        }
+        let place = self.rows.len() - 1;
+        (place, &mut self.rows[place])
+    }
+}
+
+/// Takes one in. What is refused ([`StoreError::Moved`], [`StoreError::TooMany`]) has left no
+/// more than names; any other failure is one of the whole transaction.
+pub(super) async fn take_in(
+    writing: &mut Writing,
+    staged: &mut Staged,
+    first_row: i64,
+    ingest: Ingest,
+) -> Result<Vec<StoredEvent>> {
+    let (mut transaction, names, heads) = writing.parts();
+    let before = match staged.heads.get(&ingest.server) {
+        Some(head) => Some(head.clone()),
         None => {
-            query("INSERT INTO servers (server) VALUES (?) ON CONFLICT DO NOTHING")
-                .bind(ingest.server.as_str())
-                .execute(&mut *connection)
-                .await?;
-            advance(connection, &ingest).await?.ok_or(StoreError::Moved)?
+            let heads = heads.get().ok_or(StoreError::Closed)?;
+            let heads = heads.read().unwrap_or_else(PoisonError::into_inner);
+            heads.servers.get(&ingest.server).cloned()
         }
     };
-    let mut stored = Vec::new();
-    for (time, event) in ingest.told {
-        stored.push(events::insert(connection, id, &ingest.server, time, event).await?);
+    let mut head = before.unwrap_or_default();
+    if head.cursor != ingest.from {
+        return Err(StoreError::Moved);
     }
-    for entry in ingest.entries {
-        match entry.record {
-            Record::Event(event) => {
-                stored
-                    .push(events::insert(connection, id, &ingest.server, entry.time, event).await?);
-            }
-            Record::Sample(sample) if entry.time >= ingest.keep_from => {
-                let data = numbered(connection, names, id, entry.time, &sample).await?.encode();
-                query(
-                    "INSERT INTO samples (server, time, seq, data) VALUES (?, ?, ?, ?) \
-                       ON CONFLICT DO NOTHING",
-                )
-                .bind(id)
-                .bind(entry.time.as_millis())
-                .bind(entry.seq.cast_signed())
-                .bind(data)
-                .execute(&mut *connection)
-                .await?;
-            }
-            Record::Sample(_) => {}
+    if head.id == 0 {
+        head.id = query_scalar("INSERT INTO servers (server) VALUES (?) RETURNING id")
+            .bind(ingest.server.as_str())
+            .fetch_one(transaction.write().await?)
+            .await?;
+    }
+    let mut record = Vec::new();
+    let mut samples = 0;
+    for entry in &ingest.entries {
+        let Record::Sample(sample) = &entry.record else { continue };
+        if entry.time >= ingest.keep_from {
+            let sample = numbered(&mut transaction, names, head.id, entry.time, sample).await?;
+            recent::put_sample(&mut record, entry.seq, entry.time.as_millis(), &sample);
+            samples += 1;
         }
     }
-    if let Some(state) = &ingest.state {
-        let json = serde_json::to_string(&**state)
-            .map_err(|error| StoreError::Failed(error.to_string()))?;
-        query(
-            "INSERT INTO states (server, state) VALUES (?, ?) \
-               ON CONFLICT (server) DO UPDATE SET state = excluded.state",
-        )
-        .bind(id)
-        .bind(json)
-        .execute(connection)
-        .await?;
+    if head.cursor.epoch != ingest.to.epoch {
+        head.epoch += 1;
+        query("UPDATE servers SET epoch = ?, epoch_number = ?, after = 0 WHERE id = ?")
+            .bind(&ingest.to.epoch)
+            .bind(head.epoch.cast_signed())
+            .bind(head.id)
+            .execute(transaction.write().await?)
+            .await?;
     }
+    if let Some(online) = ingest.online {
+        query("UPDATE servers SET online = ? WHERE id = ?")
+            .bind(online)
+            .bind(head.id)
+            .execute(transaction.write().await?)
+            .await?;
+        head.online = Some(online);
+    }
+    let mut stored = Vec::new();
+    let entries = ingest.entries.into_iter().filter_map(|entry| match entry.record {
+        Record::Event(event) => Some((entry.time, event)),
+        Record::Sample(_) => None,
+    });
+    for (time, event) in ingest.told.into_iter().chain(entries) {
+        stored.push(
+            events::insert(transaction.write().await?, head.id, &ingest.server, time, event)
+                .await?,
+        );
+    }
+    if let Some(state) = &ingest.state {
+        put_state(transaction.write().await?, head.id, state).await?;
+    }
+    let answered = ingest.answered.map_or(0, |time| time.as_millis().unsigned_abs());
+    head.last_success = head.last_success.max(ingest.answered);
+    if answered > 0 || ingest.to != ingest.from {
+        let cursor = (head.epoch, ingest.to.after);
+        let (place, row) = staged.row(record.len() + RECORD_HEAD);
+        recent::put_record(row, head.id, cursor, answered, samples);
+        row.extend(record);
+        head.last = first_row + place as i64;
+        if samples > 0 {
+            head.add(head.last, answered.cast_signed());
+        }
+    }
+    head.cursor = ingest.to;
+    staged.heads.insert(ingest.server, head);
     Ok(stored)
 }
 
-/// Moves the cursor; `None` when it is not where it was asked from.
-async fn advance(connection: &mut SqliteConnection, ingest: &Ingest) -> Result<Option<i64>> {
-    let id = sqlx::query_scalar(
-        "UPDATE servers SET epoch = ?, after = ?, last_success = coalesce(?, last_success), \
-         online = coalesce(?, online) WHERE server = ? AND epoch = ? AND after = ? RETURNING id",
+async fn put_state(connection: &mut sqlx::SqliteConnection, id: i64, state: &State) -> Result<()> {
+    let json =
+        serde_json::to_string(state).map_err(|error| StoreError::Failed(error.to_string()))?;
+    query(
+        "INSERT INTO states (server, state) VALUES (?, ?) \
+           ON CONFLICT (server) DO UPDATE SET state = excluded.state",
     )
-    .bind(&ingest.to.epoch)
-    .bind(ingest.to.after.cast_signed())
-    .bind(ingest.answered.map(Time::as_millis))
-    .bind(ingest.online)
-    .bind(ingest.server.as_str())
-    .bind(&ingest.from.epoch)
-    .bind(ingest.from.after.cast_signed())
-    .fetch_optional(connection)
+    .bind(id)
+    .bind(json)
+    .execute(connection)
     .await?;
-    Ok(id)
+    Ok(())
 }
 
 /// The sample with numbers for names.
 async fn numbered(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     names: &mut Names,
     server: i64,
     time: Time,
     sample: &wire::Sample,
 ) -> Result<Sample> {
-    let names = names.of(connection, server).await?;
-    let mut host = Vec::new();
-    for (name, unit, value) in sample.host.iter().flat_map(host_values) {
-        host.push((names.metric(connection, server, (name, unit), time).await?, value));
-    }
+    let names = names.of(transaction, server).await?;
+    let host = sample.host.iter().flat_map(host_values).collect();
     let mut processes = Vec::with_capacity(sample.processes.len());
     for process in &sample.processes {
         let readings = &process.readings;
         processes.push(Process {
-            instance: names.instance(connection, server, &process.instance, time).await?,
+            instance: names.instance(transaction, server, &process.instance, time).await?,
+            status: Status::ALL.iter().position(|it| *it == process.status).unwrap_or(0) as u8,
             restarts: process.restarts,
-            cpu_micros: readings.cpu_seconds.map(|seconds| (seconds * 1e6) as u64),
+            cpu_micros: readings.cpu_seconds.map(|seconds| (seconds * 1e6).round() as u64),
             memory: readings.memory_bytes,
             threads: readings.threads.map(u64::from),
             fds: readings.open_fds.map(u64::from),
-            metrics: further(connection, names, server, time, readings).await?,
+            metrics: further(transaction, names, server, time, readings).await?,
         });
     }
     Ok(Sample { host, processes })
 }
 
 async fn further(
-    connection: &mut SqliteConnection,
+    transaction: &mut Transaction<'_>,
     names: &mut ServerNames,
     server: i64,
     time: Time,
@@ -225,7 +305,7 @@ async fn further(
     let node = readings.node.iter().map(|(name, value)| (name.as_str(), node_unit(name), *value));
     let custom = readings.custom.iter().map(|it| (it.name.as_str(), it.unit.as_str(), it.value));
     for (name, unit, value) in node.chain(custom) {
-        let metric = names.metric(connection, server, (name, unit), time).await?;
+        let metric = names.metric(transaction, server, (name, unit), time).await?;
         // An application may give a metric of its own the name of one of Node.js's.
         if metrics.iter().all(|(known, _)| *known != metric) {
             metrics.push((metric, value));
@@ -244,9 +324,11 @@ fn node_unit(name: &str) -> &'static str {
     }
 }
 
-/// The machine's readings as metrics: CPU as two counters, whose rates make a fraction.
-fn host_values(host: &HostReadings) -> Vec<(&'static str, &'static str, f64)> {
+/// The machine's readings: CPU as two counters in microseconds, whose rates make a ratio, and of
+/// memory and disk what is in use.
+fn host_values(host: &HostReadings) -> impl Iterator<Item = (i64, f64)> {
     let bytes = |value: Option<u64>| value.map(|bytes| bytes as f64);
+    let used = |all: Option<u64>, free: Option<u64>| Some(all?.saturating_sub(free?) as f64);
     let (mut busy, mut all) = (0.0, 0.0);
     for (mode, seconds) in &host.cpu_seconds {
         all += seconds;
@@ -254,17 +336,16 @@ fn host_values(host: &HostReadings) -> Vec<(&'static str, &'static str, f64)> {
             busy += seconds;
         }
     }
-    let cpu = (!host.cpu_seconds.is_empty()).then_some(());
+    let cpu = |seconds: f64| (!host.cpu_seconds.is_empty()).then(|| (seconds * 1e6).round());
     [
-        ("host_cpu_busy", "seconds", cpu.map(|()| busy)),
-        ("host_cpu_all", "seconds", cpu.map(|()| all)),
-        ("host_memory_total", "bytes", bytes(host.memory_total_bytes)),
-        ("host_memory_available", "bytes", bytes(host.memory_available_bytes)),
-        ("host_load1", "", host.load1),
-        ("host_filesystem_size", "bytes", bytes(host.filesystem_size_bytes)),
-        ("host_filesystem_available", "bytes", bytes(host.filesystem_avail_bytes)),
+        (metric::CPU, cpu(busy)),
+        (metric::CPU_ALL, cpu(all)),
+        (metric::MEMORY, used(host.memory_total_bytes, host.memory_available_bytes)),
+        (metric::MEMORY_TOTAL, bytes(host.memory_total_bytes)),
+        (metric::DISK, used(host.filesystem_size_bytes, host.filesystem_avail_bytes)),
+        (metric::DISK_TOTAL, bytes(host.filesystem_size_bytes)),
+        (metric::LOAD, host.load1),
     ]
     .into_iter()
-    .filter_map(|(name, unit, value)| Some((name, unit, value?)))
-    .collect()
+    .filter_map(|(metric, value)| Some((metric, value?)))
 }

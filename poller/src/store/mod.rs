@@ -3,50 +3,79 @@
 //! One writer (`writer`) owns the only connection that writes; readers have a pool of
 //! connections that cannot write, and five seconds each.
 
+mod activity;
 mod audit;
+mod backup;
 mod commands;
 mod error;
 mod events;
+mod heads;
 mod history;
 mod ingest;
+mod lock;
+mod marks;
 mod names;
+mod notify;
 mod open;
+mod queue;
+mod recent;
 mod registry;
+mod reserve;
 mod retention;
 mod sample;
+mod selections;
 mod tokens;
+mod users;
+mod varint;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
+use tokio::sync::broadcast;
 
-pub use audit::{AuditFilter, AuditRow, NewAudit};
+pub use activity::Activity;
+pub use audit::{AuditCheck, AuditFilter, AuditRow, NewAudit, RowHash, Stamp};
+pub use backup::{copies, copy, is_marked, restore};
 pub use commands::{CommandFilter, Inserted, NewCommand, Outcome, StoredCommand};
 pub use error::StoreError;
 pub use events::{EventFilter, StoredEvent};
-pub use history::{HistoryQuery, Point, Series};
+pub use history::{
+    Folded, HistoryQuery, MAX_STEPS, Point, Series, Subject, Tier, Window, WindowQuery, known_step,
+};
 pub use ingest::{Cursor, Ingest, Known};
-pub use registry::StoredServer;
-pub use retention::Removed;
+pub use lock::Lock;
+pub use marks::{Mark, MarkQuery};
+pub use queue::Canceller;
+pub use registry::{Registration, StoredServer};
+pub use retention::{Before, Dropped, POLLER, Removed};
+pub use selections::{NewSelection, Part, Selected, StoredSelection};
 pub use tokens::{NewToken, StoredToken};
+pub use users::{NewUser, StoredUser, UserChange};
 
 /// Whatever the store gives.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// How long one read may take.
+/// How long one read may take, its turn included.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Events that a slow reader of the live stream may be behind by before it is dropped.
+const STREAM_QUEUE: usize = 1024;
 
 /// The open database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     writer: writer::Writer,
     readers: SqlitePool,
+    heads: writer::SharedHeads,
     path: PathBuf,
+    /// Events as they are committed, by rising number and none left out.
+    events: broadcast::Sender<Arc<StoredEvent>>,
 }
 
 impl Store {
@@ -55,8 +84,7 @@ impl Store {
     /// # Errors
     /// It cannot be opened, is another program's, or a newer version's.
     pub async fn open(path: &Path) -> Result<Self> {
-        let (connection, readers) = open::open(path, true).await?;
-        Ok(Self { writer: writer::Writer::start(connection), readers, path: path.to_owned() })
+        Self::start(path, true).await
     }
 
     /// Opens the file as [`Self::open`] does, but does not make it.
@@ -64,8 +92,33 @@ impl Store {
     /// # Errors
     /// The same, and when it is not there.
     pub async fn open_existing(path: &Path) -> Result<Self> {
-        let (connection, readers) = open::open(path, false).await?;
-        Ok(Self { writer: writer::Writer::start(connection), readers, path: path.to_owned() })
+        Self::start(path, false).await
+    }
+
+    async fn start(path: &Path, create: bool) -> Result<Self> {
+        let (connection, readers) = match open::open(path, create).await {
+            // It may be for want of room, which SQLite does not always say.
+            Err(error) if matches!(error, StoreError::Open { .. }) && reserve::give_up(path) => {
+                tracing::warn!(%error, "the room that was kept for this is given up");
+                open::open(path, create).await?
+            }
+            opened => opened?,
+        };
+        reserve::take(path);
+        let heads = writer::SharedHeads::default();
+        let events = broadcast::channel(STREAM_QUEUE).0;
+        let writer =
+            writer::Writer::start(connection, heads.clone(), path.to_owned(), events.clone());
+        Ok(Self { writer, readers, heads, path: path.to_owned(), events })
+    }
+
+    /// How far each server is taken in.
+    async fn heads(&self) -> Result<&RwLock<heads::Heads>> {
+        if self.heads.get().is_none() {
+            // The writer reads them when it begins anything.
+            self.writer.run(|_| Box::pin(async { Ok(()) })).await?;
+        }
+        self.heads.get().ok_or(StoreError::Closed)
     }
 
     /// Writes what is under way, folds the write-ahead log into the file and closes it.
@@ -77,6 +130,43 @@ impl Store {
     /// Until the writer ends, which it does only when the store is closed or it died.
     pub async fn writer_ended(&self) {
         self.writer.ended().await;
+    }
+
+    /// Events from now on, as they are committed: by rising number, none left out.
+    pub fn follow(&self) -> broadcast::Receiver<Arc<StoredEvent>> {
+        self.events.subscribe()
+    }
+
+    /// Ends as by `kill -9`.
+    #[cfg(test)]
+    pub(crate) fn kill(&self) {
+        self.writer.kill();
+    }
+
+    /// Lets the file have at most so many pages, as a disk does that is full.
+    ///
+    /// # Errors
+    /// The database failed.
+    #[cfg(test)]
+    pub(crate) async fn limit_pages(&self, most: i64) -> Result<()> {
+        let sql = format!("PRAGMA max_page_count = {most}");
+        let set = self.writer.run(move |writing| {
+            Box::pin(async move {
+                sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut writing.connection).await?;
+                Ok(())
+            })
+        });
+        set.await
+    }
+
+    /// Keeps room on the disk for the next start.
+    pub fn reserve_room(&self) {
+        reserve::take(&self.path);
+    }
+
+    /// What the writer has to do, and did.
+    pub fn activity(&self) -> Activity {
+        self.writer.activity()
     }
 
     /// Sizes in bytes of the database and of its write-ahead log.
@@ -103,4 +193,11 @@ impl Store {
     pub async fn integrity(&self) -> Result<Vec<String>> {
         open::integrity(&self.path).await
     }
+}
+
+/// The path with more at its end.
+fn beside(path: &Path, more: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(more);
+    name.into()
 }

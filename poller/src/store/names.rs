@@ -6,10 +6,13 @@ use std::collections::HashMap;
 use sqlx::sqlite::SqliteConnection;
 use wire::{Instance, Time};
 
+use super::writer::Transaction;
 use super::{Result, StoreError};
 
-/// Most names of one kind that a server may have within the time that samples are kept.
+/// Most names of one kind that a server may have. Beyond that, those not seen for two days make
+/// room, with their history; where there are none, the sample is refused.
 const MAX_NAMES: usize = 10_000;
+const UNSEEN: i64 = 48 * 3_600_000;
 /// `last_seen` is written again when it is this old, in milliseconds.
 const SEEN_AGAIN: i64 = 3_600_000;
 
@@ -38,13 +41,15 @@ impl Names {
     /// Those of one server, read when they are not known yet.
     pub(super) async fn of(
         &mut self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         server: i64,
     ) -> Result<&mut ServerNames> {
         use std::collections::hash_map::Entry;
         match self.0.entry(server) {
             Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(place) => Ok(place.insert(ServerNames::read(connection, server).await?)),
+            Entry::Vacant(place) => {
+                Ok(place.insert(ServerNames::read(transaction.read(), server).await?))
+            }
         }
     }
 }
@@ -52,15 +57,17 @@ impl Names {
 impl ServerNames {
     async fn read(connection: &mut SqliteConnection, server: i64) -> Result<Self> {
         let mut names = Self::default();
-        let rows: Vec<(i64, String, String, u32, i64)> = sqlx::query_as(
-            "SELECT id, name, namespace, instance_id, last_seen FROM instances WHERE server = ?",
+        let rows: Vec<(i64, String, String, u32, String, i64)> = sqlx::query_as(
+            "SELECT id, name, namespace, instance_id, pm2_home, last_seen FROM instances \
+             WHERE server = ?",
         )
         .bind(server)
         .fetch_all(&mut *connection)
         .await?;
-        for (id, name, namespace, instance_id, last_seen) in rows {
+        for (id, name, namespace, instance_id, pm2_home, last_seen) in rows {
             let Ok(name) = name.parse() else { continue };
-            let instance = Instance { name, namespace: namespace.into(), instance_id };
+            let pm2_home = (!pm2_home.is_empty()).then(|| pm2_home.into());
+            let instance = Instance { name, namespace: namespace.into(), instance_id, pm2_home };
             names.instances.insert(instance, Name { id, last_seen });
         }
         let rows: Vec<(i64, String, String, i64)> =
@@ -82,7 +89,7 @@ impl ServerNames {
     /// The number of an instance.
     pub(super) async fn instance(
         &mut self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         server: i64,
         instance: &Instance,
         now: Time,
@@ -93,25 +100,31 @@ impl ServerNames {
                 sqlx::query("UPDATE instances SET last_seen = ? WHERE id = ?")
                     .bind(now)
                     .bind(known.id)
-                    .execute(connection)
+                    .execute(transaction.write().await?)
                     .await?;
                 known.last_seen = now;
             }
             return Ok(known.id);
         }
         if self.instances.len() >= MAX_NAMES {
-            return Err(StoreError::TooMany("process names"));
+            let sql = "DELETE FROM instances WHERE server = ? AND last_seen < ?";
+            let gone = forget(transaction.write().await?, sql, server, now).await?;
+            self.instances.retain(|_, name| name.last_seen >= now - UNSEEN);
+            if !gone {
+                return Err(StoreError::TooMany("process names"));
+            }
         }
         let id = sqlx::query_scalar(
-            "INSERT INTO instances (server, name, namespace, instance_id, last_seen) \
-             VALUES (?, ?, ?, ?, ?) RETURNING id",
+            "INSERT INTO instances (server, name, namespace, instance_id, pm2_home, last_seen) \
+             VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
         )
         .bind(server)
         .bind(instance.name.as_str())
         .bind(&*instance.namespace)
         .bind(instance.instance_id)
+        .bind(instance.pm2_home.as_deref().unwrap_or_default())
         .bind(now)
-        .fetch_one(connection)
+        .fetch_one(transaction.write().await?)
         .await?;
         self.instances.insert(instance.clone(), Name { id, last_seen: now });
         Ok(id)
@@ -120,7 +133,7 @@ impl ServerNames {
     /// The number of a metric.
     pub(super) async fn metric(
         &mut self,
-        connection: &mut SqliteConnection,
+        transaction: &mut Transaction<'_>,
         server: i64,
         (name, unit): (&str, &str),
         now: Time,
@@ -135,14 +148,23 @@ impl ServerNames {
                 sqlx::query("UPDATE metrics SET last_seen = ? WHERE id = ?")
                     .bind(now)
                     .bind(known.id)
-                    .execute(connection)
+                    .execute(transaction.write().await?)
                     .await?;
                 known.last_seen = now;
             }
             return Ok(known.id);
         }
         if self.metric_count >= MAX_NAMES {
-            return Err(StoreError::TooMany("metric names"));
+            let sql = "DELETE FROM metrics WHERE server = ? AND last_seen < ?";
+            let gone = forget(transaction.write().await?, sql, server, now).await?;
+            for units in self.metrics.values_mut() {
+                units.retain(|(_, name)| name.last_seen >= now - UNSEEN);
+            }
+            self.metrics.retain(|_, units| !units.is_empty());
+            self.metric_count = self.metrics.values().map(Vec::len).sum();
+            if !gone {
+                return Err(StoreError::TooMany("metric names"));
+            }
         }
         let id = sqlx::query_scalar(
             "INSERT INTO metrics (server, name, unit, last_seen) VALUES (?, ?, ?, ?) RETURNING id",
@@ -151,9 +173,20 @@ impl ServerNames {
         .bind(name)
         .bind(unit)
         .bind(now)
-        .fetch_one(connection)
+        .fetch_one(transaction.write().await?)
         .await?;
         self.keep_metric(name, unit, Name { id, last_seen: now });
         Ok(id)
     }
+}
+
+/// Whether names that nobody saw for long made room.
+async fn forget(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    server: i64,
+    now: i64,
+) -> Result<bool> {
+    let done = sqlx::query(sql).bind(server).bind(now - UNSEEN).execute(connection).await?;
+    Ok(done.rows_affected() > 0)
 }

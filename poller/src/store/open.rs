@@ -1,11 +1,13 @@
 //! Opening the file: ours or not, too new or not, up to date afterwards.
 
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, SqlitePool};
 
@@ -18,8 +20,10 @@ const APPLICATION_ID: i64 = 0x706d_3270;
 
 /// Readers at a time. Each has a thread of its own.
 const READERS: u32 = 4;
+/// What of [`READ_TIMEOUT`] may be spent on waiting for one of them.
+const TURN: Duration = Duration::from_secs(2);
 
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(READ_TIMEOUT)
@@ -32,7 +36,7 @@ pub(super) async fn open(path: &Path, create: bool) -> Result<(SqliteConnection,
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(1)
-        .acquire_timeout(READ_TIMEOUT)
+        .acquire_timeout(TURN)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
@@ -49,7 +53,7 @@ pub(super) async fn open(path: &Path, create: bool) -> Result<(SqliteConnection,
 /// A query that runs for longer is interrupted, so that no reader keeps the write-ahead log
 /// from being folded into the file.
 async fn limit_time(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    let end = Instant::now() + READ_TIMEOUT;
+    let end = Instant::now() + READ_TIMEOUT - TURN;
     connection.lock_handle().await?.set_progress_handler(10_000, move || Instant::now() < end);
     Ok(())
 }
@@ -61,24 +65,29 @@ async fn writer(path: &Path, create: bool) -> Result<SqliteConnection> {
         if !path.is_file() {
             return Err(failed("it is not a file"));
         }
-        let mut look = options(path).connect().await?;
-        let verdict = look_at(&mut look, path).await;
-        look.close().await?;
-        verdict?;
+        look(path).await?;
     } else if !create {
         return Err(failed("there is no such file"));
     }
     // FULL: a commit is on the disk before anything follows from it. What is commanded must
     // be on record first, and the writer commits many polls at once, so that one wait for the
     // disk is shared by all that came during the last one.
-    let mut connection = options(path)
-        .create_if_missing(create)
+    let mut options = options(path).create_if_missing(create);
+    // To set it where it is set would be a write, which a full disk refuses.
+    if std::fs::metadata(path).map_or(true, |file| file.len() == 0) {
+        // What is given up can then be given back in steps.
+        options = options.auto_vacuum(SqliteAutoVacuum::Incremental);
+    }
+    let mut connection = options
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("journal_size_limit", "16777216")
         .connect()
         .await?;
-    sqlx::query("PRAGMA application_id = 1886204528").execute(&mut connection).await?;
+    let id: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+    if id != APPLICATION_ID {
+        sqlx::query("PRAGMA application_id = 1886204528").execute(&mut connection).await?;
+    }
     MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
             StoreError::Newer { file: path.display().to_string(), version }
@@ -86,7 +95,58 @@ async fn writer(path: &Path, create: bool) -> Result<SqliteConnection> {
         MigrateError::Execute(error) => error.into(),
         other => failed(&other.to_string()),
     })?;
+    super::audit::seal(&mut connection).await?;
     Ok(connection)
+}
+
+/// Whether a file is a database of ours, of a version that is known here. Nothing is changed.
+///
+/// # Errors
+/// It is not, or it is damaged.
+pub(super) async fn look(path: &Path) -> Result<()> {
+    if !path.is_file() {
+        return Err(failed("there is no such file"));
+    }
+    let looked = async {
+        let mut connection = options(path).connect().await?;
+        let verdict = look_at(&mut connection, path).await;
+        connection.close().await?;
+        verdict
+    };
+    match looked.await {
+        // Not even SQLite's first words are right: ours only if our own are.
+        Err(StoreError::Failed(reason)) if has_our_mark(path) => Err(StoreError::Corrupt(reason)),
+        other => other,
+    }
+}
+
+/// Whether the header has the application's id, whatever else is in the file.
+fn has_our_mark(path: &Path) -> bool {
+    let mut header = [0; 72];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[68..] == (APPLICATION_ID as u32).to_be_bytes()
+}
+
+/// How long a look at the whole file may take at the start; what it did not reach is found when
+/// it is read.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// SQLite's quick check, as far as it comes.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when something is wrong; another when it was cut off.
+pub(super) async fn quick_look(path: &Path) -> Result<()> {
+    let mut connection = options(path).read_only(true).connect().await?;
+    let end = Instant::now() + LOOK;
+    connection.lock_handle().await?.set_progress_handler(10_000, move || Instant::now() < end);
+    let found: sqlx::Result<String> =
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await;
+    connection.lock_handle().await?.remove_progress_handler();
+    connection.close().await?;
+    match found?.as_str() {
+        "ok" => Ok(()),
+        found => Err(StoreError::Corrupt(found.to_owned())),
+    }
 }
 
 async fn look_at(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
@@ -156,12 +216,16 @@ mod tests {
             requested_by: "ci".into(),
             token: Some(1),
             requested_from: "127.0.0.1".into(),
+            requested_via: Some("token"),
             requested_at: wire::Time::now(),
             refusal: None,
             idempotency_key: Some("k".into()),
             summary: Some("save: true".into()),
             body_hash: Some(vec![7; 32]),
             follow_until: None,
+            queued_until: None,
+            body: None,
+            part_of: None,
         };
         let inserted = store.insert_command(again.clone()).await.unwrap();
         assert!(matches!(inserted, Inserted::Before(_)));

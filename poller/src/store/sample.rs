@@ -1,15 +1,16 @@
-//! How a sample is laid down: one row holds all processes of a server at one moment, as small
-//! integers. A row is written and read whole and in time order, which costs one insert a poll
-//! where a row a value would cost dozens; about 20 bytes a process, and 9 for each further
-//! metric. CPU is kept as the counter that was read, so that nothing is lost between two lives
-//! of the poller; rates are made when history is asked for.
+//! How a sample is laid down until it is folded into a block: all processes of a server at one
+//! moment, as small integers, about 20 bytes a process and 9 for each further metric. CPU is
+//! kept as the counter that was read, so that nothing is lost between two lives of the poller;
+//! rates are made when they are needed.
 //!
 //! Layout, all integers as LEB128: version; host metrics; count of processes; for each its
-//! instance number, restarts, a byte of flags, the readings that the flags name (CPU in
+//! instance number, status, restarts, a byte of flags, the readings that the flags name (CPU in
 //! microseconds), then its metrics. Metrics are a count, then number and IEEE 754 value each.
 
+use super::varint::{get, put, take};
+
 /// Version of the layout.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const CPU: u8 = 1;
 const MEMORY: u8 = 2;
@@ -26,6 +27,8 @@ pub(super) struct Sample {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Process {
     pub(super) instance: i64,
+    /// Place of its status in `Status::ALL`.
+    pub(super) status: u8,
     pub(super) restarts: u64,
     pub(super) cpu_micros: Option<u64>,
     pub(super) memory: Option<u64>,
@@ -42,6 +45,7 @@ impl Sample {
         put(&mut out, self.processes.len() as u64);
         for process in &self.processes {
             put(&mut out, process.instance.unsigned_abs());
+            out.push(process.status);
             put(&mut out, process.restarts);
             let readings = [
                 (CPU, process.cpu_micros),
@@ -70,12 +74,14 @@ impl Sample {
         let mut processes = Vec::with_capacity(usize::try_from(count).ok()?.min(from.len()));
         for _ in 0..count {
             let instance = i64::try_from(get(from)?).ok()?;
+            let status = take(from, 1)?[0];
             let restarts = get(from)?;
             let flags = take(from, 1)?[0];
             let mut reading =
                 |flag| if flags & flag == 0 { Some(None) } else { get(from).map(Some) };
             processes.push(Process {
                 instance,
+                status,
                 restarts,
                 cpu_micros: reading(CPU)?,
                 memory: reading(MEMORY)?,
@@ -88,42 +94,12 @@ impl Sample {
     }
 }
 
-fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 fn put_metrics(out: &mut Vec<u8>, metrics: &[(i64, f64)]) {
     put(out, metrics.len() as u64);
     for (metric, value) in metrics {
         put(out, metric.unsigned_abs());
         out.extend(value.to_le_bytes());
     }
-}
-
-fn take<'a>(from: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = from.split_at_checked(count)?;
-    *from = rest;
-    Some(taken)
-}
-
-fn get(from: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = take(from, 1)?[0];
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            return None;
-        }
-        value |= bits << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 fn get_metrics(from: &mut &[u8]) -> Option<Vec<(i64, f64)>> {
@@ -147,7 +123,7 @@ mod tests {
     fn process() -> impl Strategy<Value = Process> {
         let metrics = vec((0..i64::MAX, -1e300..1e300), 0..4);
         (
-            0..i64::MAX,
+            (0..i64::MAX, 0..8u8),
             any::<u64>(),
             of(any::<u64>()),
             of(any::<u64>()),
@@ -155,9 +131,20 @@ mod tests {
             of(0..9u64),
             metrics,
         )
-            .prop_map(|(instance, restarts, cpu_micros, memory, threads, fds, metrics)| {
-                Process { instance, restarts, cpu_micros, memory, threads, fds, metrics }
-            })
+            .prop_map(
+                |((instance, status), restarts, cpu_micros, memory, threads, fds, metrics)| {
+                    Process {
+                        instance,
+                        status,
+                        restarts,
+                        cpu_micros,
+                        memory,
+                        threads,
+                        fds,
+                        metrics,
+                    }
+                },
+            )
     }
 
     proptest! {
@@ -182,6 +169,7 @@ mod tests {
     fn a_plain_process_is_small() {
         let process = Process {
             instance: 300,
+            status: 0,
             restarts: 2,
             cpu_micros: Some(3_600_000_000),
             memory: Some(60 << 20),

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use service::token::TokenHash;
@@ -9,7 +10,13 @@ use wire::{
 };
 
 use super::*;
-use crate::access::Role;
+use crate::access::{Limits, Role};
+
+mod audit;
+mod files;
+mod history;
+mod marks;
+mod reads;
 
 const SECOND: i64 = 1000;
 
@@ -39,8 +46,12 @@ fn sample(seq: u64, millis: i64, cpu: Option<f64>, restarts: u64) -> Entry {
         custom: vec![CustomMetric { name: "users".into(), value: -2.0, unit: "people".into() }],
         ..Readings::default()
     };
-    let instance =
-        Instance { name: "api".parse().unwrap(), namespace: "default".into(), instance_id: 0 };
+    let instance = Instance {
+        name: "api".parse().unwrap(),
+        namespace: "default".into(),
+        instance_id: 0,
+        pm2_home: None,
+    };
     let process = SampledProcess { instance, status: Status::Online, restarts, readings };
     let sample = Sample { host: None, processes: vec![process] };
     Entry { seq, time: at(millis), record: Record::Sample(sample) }
@@ -54,6 +65,7 @@ fn event(seq: u64, millis: i64, kind: EventKind) -> Entry {
 
 fn ingest(from: Cursor, to: Cursor, entries: Vec<Entry>) -> Ingest {
     Ingest {
+        patience: Duration::ZERO,
         server: server(),
         from,
         to,
@@ -69,7 +81,7 @@ fn ingest(from: Cursor, to: Cursor, entries: Vec<Entry>) -> Ingest {
 fn query(metrics: &[&str], step_millis: i64) -> HistoryQuery {
     HistoryQuery {
         server: server(),
-        app: "api".parse().unwrap(),
+        subject: Subject::App("api".parse().unwrap()),
         metrics: metrics.iter().map(|metric| (*metric).to_owned()).collect(),
         from: at(0),
         to: at(3_600_000),
@@ -97,6 +109,23 @@ async fn the_same_page_counts_once() {
     assert_eq!(store.known_server(&server()).await.unwrap().cursor, cursor("e", 2));
     let points = store.history(&query(&["memory"], SECOND)).await.unwrap();
     assert_eq!(points[0].points.len(), 1);
+}
+
+#[tokio::test]
+async fn one_app_in_two_pm2s_is_two() {
+    let (_folder, store) = fresh().await;
+    let mut entry = sample(1, 1, Some(1.0), 0);
+    if let Record::Sample(sample) = &mut entry.record {
+        let mut other = sample.processes[0].clone();
+        sample.processes[0].instance.pm2_home = Some("/a/.pm2".into());
+        other.instance.pm2_home = Some("/b/.pm2".into());
+        sample.processes.push(other);
+    }
+    store.ingest(ingest(cursor("", 0), cursor("e", 1), vec![entry])).await.unwrap();
+    let series = store.history(&query(&["memory"], SECOND)).await.unwrap();
+    let homes: Vec<_> =
+        series.iter().filter_map(|it| it.instance.as_ref()?.pm2_home.as_deref()).collect();
+    assert_eq!(homes, ["/a/.pm2", "/b/.pm2"]);
 }
 
 #[tokio::test]
@@ -157,42 +186,18 @@ async fn steps_have_least_mean_and_greatest() {
     let series = store.history(&query(&[], 30 * SECOND)).await.unwrap();
     let names: Vec<(&str, &str)> =
         series.iter().map(|series| (&*series.metric, &*series.unit)).collect();
-    let expected =
-        [("heap_used", "bytes"), ("memory", "bytes"), ("restarts", ""), ("users", "people")];
+    let expected = [
+        ("heap_used", "bytes"),
+        ("memory", "bytes"),
+        ("restarts", ""),
+        ("up", ""),
+        ("users", "people"),
+    ];
     assert_eq!(names, expected);
     let steps: Vec<(f64, f64, f64)> =
         series[2].points.iter().map(|point| (point.min, point.mean, point.max)).collect();
     assert_eq!(steps, [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]);
-    assert_eq!(series[3].points[0].min, -2.0);
-}
-
-#[tokio::test]
-async fn retention_takes_what_is_old_and_leaves_the_rest() {
-    let (_folder, store) = fresh().await;
-    let mut entries: Vec<Entry> = (1..=1200).map(|n| sample(n, n as i64, None, 0)).collect();
-    entries.push(event(1201, 1, EventKind::EXIT));
-    entries.push(event(1202, 5000, EventKind::ONLINE));
-    store.ingest(ingest(cursor("", 0), cursor("e", 1202), entries)).await.unwrap();
-    let mut taken = 0;
-    for _ in 0..10 {
-        let removed = store.retain(at(1001), at(1000), at(0)).await.unwrap();
-        taken += removed.samples;
-        assert!(removed.samples <= 500);
-        if !removed.may_be_more() {
-            break;
-        }
-    }
-    assert_eq!(taken, 1000);
-    let left = store.history(&query(&["memory"], 1)).await.unwrap();
-    assert_eq!(left[0].points.len(), 200);
-    assert_eq!(messages(&store).await, ["number 1202"]);
-    // Names whose samples are all gone go too, and come back under a new number.
-    let far = at(4 * 3_600_000);
-    store.retain(far, far, far).await.unwrap();
-    store.retain(far, far, far).await.unwrap();
-    let again = ingest(cursor("e", 1202), cursor("e", 1203), vec![sample(1203, 0, None, 0)]);
-    store.ingest(again).await.unwrap();
-    assert_eq!(store.history(&query(&["memory"], SECOND)).await.unwrap().len(), 1);
+    assert_eq!(series[4].points[0].min, -2.0);
 }
 
 #[tokio::test]
@@ -306,20 +311,20 @@ async fn tokens_are_kept_revoked_and_named_again() {
         name: "ci".into(),
         role: Role::Operator,
         hash: TokenHash::of(secret),
-        servers: Some([server()].into()),
+        limits: Limits { servers: Some([server()].into()), ..Limits::default() },
         expires_at: Some(at(0)),
     };
     store.create_token(token("one"), audit()).await.unwrap();
     let again = store.create_token(token("two"), audit()).await.unwrap_err();
     assert!(again.to_string().contains("\"ci\" is there already"), "{again}");
-    assert!(store.revoke_token("ci".into(), audit()).await.unwrap());
-    assert!(!store.revoke_token("ci".into(), audit()).await.unwrap());
+    assert!(store.revoke_token("ci".into(), audit(), true).await.unwrap());
+    assert!(!store.revoke_token("ci".into(), audit(), true).await.unwrap());
     store.create_token(token("two"), audit()).await.unwrap();
     let tokens = store.tokens().await.unwrap();
     assert_eq!(tokens.len(), 2);
     assert!(tokens[0].revoked_at.is_some() && !tokens[0].is_valid(at(-1)));
     assert!(tokens[1].is_valid(at(-1)) && !tokens[1].is_valid(at(0)));
-    assert_eq!(tokens[1].servers, Some([server()].into()));
+    assert_eq!(tokens[1].limits.servers, Some([server()].into()));
     let rows = store.audit(&AuditFilter { limit: 10, ..AuditFilter::default() }).await.unwrap();
     assert_eq!(rows.len(), 3, "a refused or empty change leaves no line");
 }
@@ -334,12 +339,16 @@ fn command(id: &str, key: Option<&str>) -> NewCommand {
         requested_by: "ci".into(),
         token: Some(1),
         requested_from: "127.0.0.1".into(),
+        requested_via: Some("token"),
         requested_at: at(0),
         refusal: None,
         idempotency_key: key.map(str::to_owned),
         summary: None,
         body_hash: None,
         follow_until: None,
+        queued_until: None,
+        body: None,
+        part_of: None,
     }
 }
 
@@ -361,7 +370,7 @@ async fn a_command_is_on_record_once_and_closed_once() {
     assert!(matches!(store.insert_command(command("a", Some("k"))).await, Ok(Inserted::New)));
     match store.insert_command(command("b", Some("k"))).await.unwrap() {
         Inserted::Before(before) => assert_eq!(before.record.id.as_str(), "a"),
-        Inserted::New => panic!("the key was used before"),
+        other => panic!("the key was used before: {other:?}"),
     }
     assert!(matches!(store.insert_command(command("c", None)).await, Ok(Inserted::New)));
     assert_eq!(store.open_commands().await.unwrap().len(), 2);

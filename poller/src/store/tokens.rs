@@ -1,14 +1,13 @@
 //! Tokens. What is kept is their SHA-256.
 
-use std::collections::BTreeSet;
-
 use service::token::TokenHash;
 use sqlx::query;
-use wire::{ServerId, Time};
+use wire::Time;
 
 use super::audit::{self, NewAudit};
+use super::users::{has_admin, json, keeps_an_admin};
 use super::{Result, Store, StoreError};
-use crate::access::Role;
+use crate::access::{Limits, Role};
 
 /// A token to keep.
 #[derive(Clone, Debug)]
@@ -19,8 +18,8 @@ pub struct NewToken {
     pub role: Role,
     /// Its SHA-256.
     pub hash: TokenHash,
-    /// Where; `None` for everywhere.
-    pub servers: Option<BTreeSet<ServerId>>,
+    /// What it is limited to.
+    pub limits: Limits,
     /// Until when.
     pub expires_at: Option<Time>,
 }
@@ -36,14 +35,16 @@ pub struct StoredToken {
     pub role: Role,
     /// Its SHA-256.
     pub hash: TokenHash,
-    /// Where; `None` for everywhere.
-    pub servers: Option<BTreeSet<ServerId>>,
+    /// What it is limited to.
+    pub limits: Limits,
     /// Since when.
     pub created_at: Time,
     /// Until when.
     pub expires_at: Option<Time>,
     /// Since when it is worth nothing.
     pub revoked_at: Option<Time>,
+    /// When it was used last, to the minute or so.
+    pub last_used: Option<Time>,
 }
 
 impl StoredToken {
@@ -63,21 +64,14 @@ impl Store {
             .run(move |writing| {
                 Box::pin(async move {
                     let connection = &mut writing.connection;
-                    let servers = match &token.servers {
-                        None => None,
-                        Some(ids) => Some(
-                            serde_json::to_string(ids)
-                                .map_err(|error| StoreError::Failed(error.to_string()))?,
-                        ),
-                    };
                     let done = query(
-                        "INSERT INTO tokens (name, role, hash, servers, created_at, expires_at) \
+                        "INSERT INTO tokens (name, role, hash, limits, created_at, expires_at) \
                          VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                     )
                     .bind(&token.name)
                     .bind(token.role.as_str())
                     .bind(token.hash.as_bytes().as_slice())
-                    .bind(servers)
+                    .bind(json(&token.limits)?)
                     .bind(Time::now().as_millis())
                     .bind(token.expires_at.map(Time::as_millis))
                     .execute(&mut *connection)
@@ -99,12 +93,13 @@ impl Store {
     /// use.
     ///
     /// # Errors
-    /// The write failed.
-    pub async fn revoke_token(&self, name: String, audit: NewAudit) -> Result<bool> {
+    /// [`StoreError::LastAdmin`] when nobody could administer the poller then, unless `forced`.
+    pub async fn revoke_token(&self, name: String, audit: NewAudit, forced: bool) -> Result<bool> {
         self.writer
             .run(move |writing| {
                 Box::pin(async move {
                     let connection = &mut writing.connection;
+                    let before = has_admin(connection).await?;
                     let done = query(
                         "UPDATE tokens SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL",
                     )
@@ -115,6 +110,7 @@ impl Store {
                     if done.rows_affected() == 0 {
                         return Ok(false);
                     }
+                    keeps_an_admin(connection, before, forced).await?;
                     audit::insert(connection, audit).await?;
                     Ok(true)
                 })
@@ -127,33 +123,30 @@ impl Store {
     /// # Errors
     /// The read failed.
     pub async fn tokens(&self) -> Result<Vec<StoredToken>> {
-        type Row = (i64, String, String, Vec<u8>, Option<String>, i64, Option<i64>, Option<i64>);
+        type Row =
+            (i64, String, String, Vec<u8>, String, i64, Option<i64>, Option<i64>, Option<i64>);
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, name, role, hash, servers, created_at, expires_at, revoked_at \
+            "SELECT id, name, role, hash, limits, created_at, expires_at, revoked_at, last_used \
              FROM tokens ORDER BY name, id",
         )
         .fetch_all(&self.readers)
         .await?;
-        rows.into_iter()
-            .map(|(id, name, role, hash, servers, created_at, expires_at, revoked_at)| {
-                let wrong = |error: &str| StoreError::Failed(format!("token {name:?}: {error}"));
-                let hash: [u8; 32] = hash.try_into().map_err(|_| wrong("its hash"))?;
-                Ok(StoredToken {
-                    id,
-                    role: role
-                        .parse()
-                        .map_err(|error: wire::InvalidId| wrong(&error.to_string()))?,
-                    hash: TokenHash::from_bytes(hash),
-                    servers: servers
-                        .map(|json| serde_json::from_str(&json))
-                        .transpose()
-                        .map_err(|error| wrong(&error.to_string()))?,
-                    created_at: Time::from_millis(created_at),
-                    expires_at: expires_at.map(Time::from_millis),
-                    revoked_at: revoked_at.map(Time::from_millis),
-                    name,
-                })
+        let token = |row: Row| {
+            let (id, name, role, hash, limits, created_at, expires_at, revoked_at, used) = row;
+            let wrong = |error: &str| StoreError::Failed(format!("token {name:?}: {error}"));
+            let hash: [u8; 32] = hash.try_into().map_err(|_| wrong("its hash"))?;
+            Ok(StoredToken {
+                id,
+                role: role.parse().map_err(|error: wire::InvalidId| wrong(&error.to_string()))?,
+                hash: TokenHash::from_bytes(hash),
+                limits: serde_json::from_str(&limits).map_err(|error| wrong(&error.to_string()))?,
+                created_at: Time::from_millis(created_at),
+                expires_at: expires_at.map(Time::from_millis),
+                revoked_at: revoked_at.map(Time::from_millis),
+                last_used: used.map(Time::from_millis),
+                name,
             })
-            .collect()
+        };
+        rows.into_iter().map(token).collect()
     }
 }

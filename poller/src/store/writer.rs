@@ -4,20 +4,29 @@
 //! nothing else with it.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, query};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
+use wire::{Entry, Record};
 
+use super::activity::{Activity, Counts};
+use super::backup::mark_damaged;
+use super::events::StoredEvent;
+use super::heads::Heads;
+use super::ingest::{Ingest, Staged, take_in};
 use super::names::Names;
 use super::{Result, StoreError};
 
 /// Pieces of work that may wait.
 const QUEUE: usize = 1024;
 /// Most pieces in one commit.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 /// How long one waits for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -25,8 +34,59 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Writing {
     pub(super) connection: SqliteConnection,
+    /// How far each server is taken in; read when it is needed first.
+    pub(super) heads: SharedHeads,
     /// What is known of the names in the database; emptied whenever something was undone.
     pub(super) names: Names,
+    /// A transaction is under way.
+    begun: bool,
+}
+
+/// The writing connection. A transaction begins with the first thing that is written: samples
+/// alone become one statement, which needs none, and so one answer of SQLite's thread and not
+/// three.
+pub(super) struct Transaction<'a> {
+    connection: &'a mut SqliteConnection,
+    begun: &'a mut bool,
+}
+
+impl Writing {
+    /// Its parts.
+    pub(super) fn parts(&mut self) -> (Transaction<'_>, &mut Names, &SharedHeads) {
+        let Self { connection, heads, names, begun } = self;
+        (Transaction { connection, begun }, names, heads)
+    }
+}
+
+impl Transaction<'_> {
+    /// For reading.
+    pub(super) fn read(&mut self) -> &mut SqliteConnection {
+        self.connection
+    }
+
+    /// For writing, with all that is written in this commit.
+    ///
+    /// # Errors
+    /// It does not begin.
+    pub(super) async fn write(&mut self) -> Result<&mut SqliteConnection> {
+        if !*self.begun {
+            query("BEGIN IMMEDIATE").execute(&mut *self.connection).await?;
+            *self.begun = true;
+        }
+        Ok(self.connection)
+    }
+
+    async fn end(self, good: bool) -> Result<()> {
+        if !*self.begun {
+            return Ok(());
+        }
+        let sql = if good { "COMMIT" } else { "ROLLBACK" };
+        let ended = query(sql).execute(self.connection).await;
+        // What cannot be committed has to be rolled back; what cannot be rolled back already is.
+        *self.begun = good && ended.is_err();
+        ended?;
+        Ok(())
+    }
 }
 
 pub(super) type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -64,8 +124,27 @@ where
     }
 }
 
-enum Message {
+/// How far each server is taken in, shared with those who read.
+pub(super) type SharedHeads = Arc<OnceCell<RwLock<Heads>>>;
+
+enum Job {
     Work(Box<dyn Work>),
+    Ingest(Box<Ingest>, oneshot::Sender<Result<Vec<StoredEvent>>>),
+}
+
+impl Job {
+    /// How long it may wait for company. Only where that keeps nobody from anything: samples
+    /// alone.
+    fn patience(&self) -> Duration {
+        let Self::Ingest(ingest, _) = self else { return Duration::ZERO };
+        let sample = |entry: &Entry| matches!(entry.record, Record::Sample(_));
+        let alone = ingest.entries.len() <= 1 && ingest.entries.iter().all(sample);
+        if alone && ingest.told.is_empty() { ingest.patience } else { Duration::ZERO }
+    }
+}
+
+enum Message {
+    Job(Job),
     Close,
 }
 
@@ -74,18 +153,40 @@ enum Message {
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
     running: watch::Receiver<()>,
+    counts: Arc<Counts>,
+    #[cfg(test)]
+    task: tokio::task::AbortHandle,
 }
 
 impl Writer {
-    pub(super) fn start(connection: SqliteConnection) -> Self {
+    pub(super) fn start(
+        connection: SqliteConnection,
+        heads: SharedHeads,
+        path: PathBuf,
+        events: broadcast::Sender<Arc<StoredEvent>>,
+    ) -> Self {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let (alive, running) = watch::channel(());
-        let writing = Writing { connection, names: Names::default() };
-        tokio::spawn(async move {
-            write_all(writing, receiver).await;
+        let writing = Writing { connection, heads, names: Names::default(), begun: false };
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
+        let _task = tokio::spawn(async move {
+            write_all(writing, receiver, &path, &events, &counted).await;
             drop(alive);
         });
-        Self { queue, running }
+        Self {
+            queue,
+            running,
+            counts,
+            #[cfg(test)]
+            task: _task.abort_handle(),
+        }
+    }
+
+    /// Ends in the middle of whatever is under way, as by `kill -9`.
+    #[cfg(test)]
+    pub(super) fn kill(&self) {
+        self.task.abort();
     }
 
     /// Does `call` in a transaction and gives its value once that is committed and on the disk.
@@ -95,12 +196,28 @@ impl Writer {
         F: for<'a> FnOnce(&'a mut Writing) -> Doing<'a, T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let work = Message::Work(Box::new(Call { call: Some(call), value: None, reply }));
-        self.queue.send_timeout(work, PATIENCE).await.map_err(|error| match error {
+        self.send(Job::Work(Box::new(Call { call: Some(call), value: None, reply }))).await?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Takes in what a server said, together with others.
+    pub(super) async fn ingest(&self, ingest: Ingest) -> Result<Vec<StoredEvent>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Ingest(Box::new(ingest), reply)).await?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn send(&self, job: Job) -> Result<()> {
+        let sent = self.queue.send_timeout(Message::Job(job), PATIENCE).await;
+        sent.map_err(|error| match error {
             mpsc::error::SendTimeoutError::Timeout(_) => StoreError::Busy,
             mpsc::error::SendTimeoutError::Closed(_) => StoreError::Closed,
-        })?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        })
+    }
+
+    /// What it has to do, and did.
+    pub(super) fn activity(&self) -> Activity {
+        self.counts.now(self.queue.max_capacity() - self.queue.capacity())
     }
 
     pub(super) async fn close(&self) {
@@ -114,26 +231,55 @@ impl Writer {
     }
 }
 
-async fn write_all(mut writing: Writing, mut queue: mpsc::Receiver<Message>) {
+async fn write_all(
+    mut writing: Writing,
+    mut queue: mpsc::Receiver<Message>,
+    path: &Path,
+    events: &broadcast::Sender<Arc<StoredEvent>>,
+    counts: &Counts,
+) {
     let mut closing = false;
     while !closing {
         let mut batch = Vec::new();
         let mut next = queue.recv().await;
+        // Polls of other servers are mostly about to come; one commit does for all of them.
+        let mut end: Option<Instant> = None;
         loop {
             match next {
-                Some(Message::Work(work)) => batch.push(work),
+                Some(Message::Job(job)) => {
+                    let patience = Instant::now() + job.patience();
+                    end = Some(end.map_or(patience, |end| end.min(patience)));
+                    batch.push(job);
+                }
                 Some(Message::Close) | None => closing = true,
             }
             if closing || batch.len() == BATCH {
                 break;
             }
-            match queue.try_recv() {
-                Ok(message) => next = Some(message),
-                Err(_) => break,
-            }
+            next = match queue.try_recv() {
+                Ok(message) => Some(message),
+                Err(_) => match end.filter(|end| *end > Instant::now()) {
+                    None => break,
+                    Some(end) => match tokio::time::timeout_at(end, queue.recv()).await {
+                        Ok(message) => message,
+                        Err(_) => break,
+                    },
+                },
+            };
         }
-        if !batch.is_empty() {
-            commit(&mut writing, batch).await;
+        #[cfg(test)]
+        let _holding = crate::simulation::world::hold();
+        if batch.is_empty() {
+            continue;
+        }
+        let (pieces, begun) = (batch.len(), Instant::now());
+        let ended = commit(&mut writing, batch, events).await;
+        counts.add(pieces, begun.elapsed(), ended.is_ok());
+        if let Err(StoreError::Corrupt(damage)) = ended {
+            // The program ends with its writer, and begins anew with another database.
+            tracing::error!(damage, "the database is damaged");
+            mark_damaged(path);
+            return;
         }
     }
     if let Err(error) = writing.connection.close().await {
@@ -141,40 +287,98 @@ async fn write_all(mut writing: Writing, mut queue: mpsc::Receiver<Message>) {
     }
 }
 
-async fn commit(writing: &mut Writing, batch: Vec<Box<dyn Work>>) {
-    let mut ended: Vec<(Box<dyn Work>, Result<()>)> = Vec::with_capacity(batch.len());
-    let mut whole = begin(writing).await;
-    for mut work in batch {
-        let result = match &whole {
-            Ok(()) => match step(writing, work.as_mut()).await {
-                Step::Ended(result) => result,
-                Step::Lost(error) => {
-                    whole = Err(error.clone());
-                    Err(error)
-                }
-            },
-            Err(error) => Err(error.clone()),
-        };
-        ended.push((work, result));
-    }
-    if whole.is_ok() {
-        whole =
-            query("COMMIT").execute(&mut writing.connection).await.map(|_| ()).map_err(Into::into);
-    }
-    if let Err(error) = &whole {
-        tracing::warn!(%error, "nothing was written");
-        // It fails when SQLite has rolled back by itself, as on a full disk.
-        let _ = query("ROLLBACK").execute(&mut writing.connection).await;
-        writing.names.clear();
-    }
-    for (work, result) in ended {
-        work.done(whole.clone().and(result));
-    }
+/// What waits for the end of the commit, and how it went so far.
+enum Waiting {
+    Work(Box<dyn Work>, Result<()>),
+    Ingest(oneshot::Sender<Result<Vec<StoredEvent>>>, Result<Vec<StoredEvent>>),
 }
 
-async fn begin(writing: &mut Writing) -> Result<()> {
-    query("BEGIN IMMEDIATE").execute(&mut writing.connection).await?;
-    Ok(())
+async fn commit(
+    writing: &mut Writing,
+    batch: Vec<Job>,
+    events: &broadcast::Sender<Arc<StoredEvent>>,
+) -> Result<()> {
+    let mut waiting: Vec<Waiting> = Vec::with_capacity(batch.len());
+    let mut staged = Staged::default();
+    let mut whole = next_row(writing).await;
+    let first_row = whole.as_ref().copied().unwrap_or_default();
+    for job in batch {
+        match job {
+            Job::Work(mut work) => {
+                let result = match &whole {
+                    Ok(_) => match step(writing, work.as_mut()).await {
+                        Step::Ended(result) => result,
+                        Step::Lost(error) => {
+                            whole = Err(error.clone());
+                            Err(error)
+                        }
+                    },
+                    Err(error) => Err(error.clone()),
+                };
+                waiting.push(Waiting::Work(work, result));
+            }
+            Job::Ingest(ingest, reply) => {
+                let result = match &whole {
+                    Ok(_) => take_in(writing, &mut staged, first_row, *ingest).await,
+                    Err(error) => Err(error.clone()),
+                };
+                match &result {
+                    Ok(_) | Err(StoreError::Moved | StoreError::TooMany(_)) => {}
+                    Err(error) if whole.is_ok() => whole = Err(error.clone()),
+                    Err(_) => {}
+                }
+                waiting.push(Waiting::Ingest(reply, result));
+            }
+        }
+    }
+    let ended = match whole {
+        Ok(_) => end(writing, &mut staged, first_row).await,
+        Err(error) => Err(error),
+    };
+    match &ended {
+        Ok(()) => {
+            if let Some(heads) = writing.heads.get() {
+                staged.apply(&mut heads.write().unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "nothing was written");
+            // It fails when SQLite has rolled back by itself, as on a full disk.
+            let _ = writing.parts().0.end(false).await;
+            writing.names.clear();
+        }
+    }
+    for it in waiting {
+        match it {
+            Waiting::Work(work, result) => work.done(ended.clone().and(result)),
+            Waiting::Ingest(reply, result) => {
+                let result = ended.clone().and(result);
+                // Told here, and not by whoever asked: so they come in the order of their
+                // numbers, which is what a reader that takes up where it stood relies on.
+                for event in result.iter().flatten() {
+                    let _ = events.send(Arc::new(event.clone()));
+                }
+                // Who asked may have gone away; it is written all the same.
+                drop(reply.send(result));
+            }
+        }
+    }
+    ended
+}
+
+async fn end(writing: &mut Writing, staged: &mut Staged, first_row: i64) -> Result<()> {
+    let (mut transaction, ..) = writing.parts();
+    staged.write(&mut transaction, first_row).await?;
+    transaction.end(true).await
+}
+
+/// The number of the next recent row.
+async fn next_row(writing: &mut Writing) -> Result<i64> {
+    let Writing { connection, heads, .. } = writing;
+    let heads = heads
+        .get_or_try_init(async || Ok::<_, StoreError>(RwLock::new(Heads::read(connection).await?)))
+        .await?;
+    Ok(heads.read().unwrap_or_else(PoisonError::into_inner).next_row)
 }
 
 enum Step {
@@ -185,8 +389,13 @@ enum Step {
 }
 
 async fn step(writing: &mut Writing, work: &mut dyn Work) -> Step {
-    if let Err(error) = query("SAVEPOINT step").execute(&mut writing.connection).await {
-        return Step::Lost(error.into());
+    let begun = async {
+        let (mut transaction, ..) = writing.parts();
+        query("SAVEPOINT step").execute(transaction.write().await?).await?;
+        Ok::<(), StoreError>(())
+    };
+    if let Err(error) = begun.await {
+        return Step::Lost(error);
     }
     let result = work.run(writing).await;
     if result.is_err() {

@@ -18,7 +18,7 @@ impl Table {
         let mut event = event_of(row, EventKind::EXCEPTION, Severity::Error);
         event.message = exception.message.into();
         event.details.insert("stack".to_owned(), exception.stack.into());
-        Outcome { events: vec![(exception.at, event)], list_within: None, changed: true }
+        Outcome { events: vec![(exception.at, event)], changed: true, ..Outcome::default() }
     }
 
     /// A line of the daemon's own log.
@@ -67,6 +67,7 @@ impl Table {
             }
             _ => outcome.changed = false,
         }
+        self.tell_apart(|row| !row.may_be_gone());
         outcome
     }
 

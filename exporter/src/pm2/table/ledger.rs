@@ -37,7 +37,8 @@ impl Table {
     /// They make no sense; the table is then as it was.
     pub fn restore(&mut self, json: &[u8]) -> Result<(), serde_json::Error> {
         let kept: Vec<KeptLedger> = serde_json::from_slice(json)?;
-        self.ledgers = kept.into_iter().map(|kept| (kept.instance, kept.ledger)).collect();
+        let in_home = |instance| Instance { pm2_home: self.home.clone(), ..instance };
+        self.ledgers = kept.into_iter().map(|kept| (in_home(kept.instance), kept.ledger)).collect();
         Ok(())
     }
 

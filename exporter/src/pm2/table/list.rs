@@ -25,6 +25,7 @@ impl Table {
             if let Some(row) = self.rows.remove(&pm_id) {
                 outcome.events.push((now, deleted(&row)));
                 outcome.changed = true;
+                outcome.drifted = true;
             }
         }
         let mut back = Vec::new();
@@ -32,9 +33,11 @@ impl Table {
             match self.rows.get_mut(&listed.pm_id) {
                 None => {
                     outcome.changed = true;
+                    // One that is being started is about to be told.
+                    outcome.drifted |= listed.status != Status::Launching;
                     self.insert_listed(listed);
                 }
-                Some(row) if row.touched > heard => {
+                Some(row) if row.touched > heard && !row.is_followed_by(&listed) => {
                     // The bus told of it after the list was made: the bus is right.
                     row.listed.metrics = listed.metrics;
                     row.listed.kept = listed.kept;
@@ -45,6 +48,7 @@ impl Table {
                     // tells of it when it is online.
                     let starting = listed.status == Status::Launching;
                     let unseen = !starting && listed.started_at > row.listed.started_at;
+                    let mut is_back = false;
                     let ledger = self.ledgers.get_mut(&row.instance);
                     if row.end == End::Asked && listed.status == Status::Stopped {
                         row.end = End::Stopped;
@@ -61,6 +65,7 @@ impl Table {
                         self.counted = true;
                     } else if unseen && row.end != End::Not {
                         // Its end was told, and the bus is about to tell of its start.
+                        is_back = true;
                         back.push(listed.pm_id);
                     } else if unseen && let Some(ledger) = ledger {
                         let more = listed.restart_time.saturating_sub(row.listed.restart_time);
@@ -73,7 +78,10 @@ impl Table {
                         missed.cause = Some(RestartCause::Unknown);
                         outcome.events.push((now, missed));
                         row.end = End::Not;
+                        outcome.drifted = true;
                     }
+                    let ran = row.listed.status.has_process();
+                    outcome.drifted |= !starting && !is_back && ran != listed.status.has_process();
                     outcome.changed |= differ(&row.listed, &listed);
                     row.listed = listed;
                 }
@@ -83,6 +91,7 @@ impl Table {
             self.came_online(pm_id, now, false, false, &mut outcome);
             outcome.list_within = Some(Duration::from_millis(400));
         }
+        self.tell_apart(|row| row.touched <= heard || !row.may_be_gone());
         outcome
     }
 
@@ -116,7 +125,7 @@ impl Table {
             .collect();
         let instance_id = (0..).find(|number| !taken.contains(number))?;
         let (name, namespace) = (listed.name.clone(), listed.namespace.clone());
-        let instance = Instance { name, namespace, instance_id };
+        let instance = Instance { name, namespace, instance_id, pm2_home: self.home.clone() };
         if self.ledgers.len() >= MAX_LEDGERS && !self.ledgers.contains_key(&instance) {
             let used: Vec<Instance> = self.rows.values().map(|row| row.instance.clone()).collect();
             self.ledgers.retain(|instance, _| used.contains(instance));

@@ -6,7 +6,7 @@ mod ledger;
 mod list;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use wire::{AppName, Event, EventKind, Instance, RestartCause, Severity, Status, Time};
@@ -30,6 +30,8 @@ pub struct Outcome {
     pub list_within: Option<Duration>,
     /// Anything other than readings changed.
     pub changed: bool,
+    /// A list had what the bus should have told.
+    pub drifted: bool,
 }
 
 /// What this program itself is about to ask PM2 for: who asks over the socket, unlike the
@@ -84,9 +86,25 @@ struct Row {
 }
 
 impl Row {
-    /// It was ended by hand and may be deleted by now: the bus does not say.
+    /// It was ended by hand, or for a slot's next process, and may be deleted by now: the bus does
+    /// not say.
     fn may_be_gone(&self) -> bool {
-        matches!(self.end, End::Asked) && !matches!(self.listed.status, Status::Online)
+        matches!(self.end, End::Asked | End::ByItself(RestartCause::Deploy))
+            && !matches!(self.listed.status, Status::Online)
+    }
+
+    /// Its end was told, and a list has the run after that one: the list is newer, whenever it was
+    /// asked for, since the bus may come late.
+    fn is_followed_by(&self, listed: &Listed) -> bool {
+        self.end != End::Not
+            && listed.status == Status::Online
+            && listed.started_at > self.listed.started_at.max(self.told_end_of)
+    }
+
+    /// Its number, if it is of the same app as another.
+    fn number(&self, other: &Instance) -> Option<u32> {
+        let same = self.instance.name == other.name && self.instance.namespace == other.namespace;
+        same.then_some(self.instance.instance_id)
     }
 }
 
@@ -99,6 +117,8 @@ pub struct Table {
     over_memory: Vec<u32>,
     intents: HashMap<AppName, Intent>,
     filter: Filter,
+    /// The daemon's directory, where there are several.
+    home: Option<Box<str>>,
     heard: u64,
     /// Counters changed since they were last written.
     counted: bool,
@@ -120,9 +140,16 @@ impl Table {
             over_memory: Vec::new(),
             intents: HashMap::new(),
             filter,
+            home: None,
             heard: 0,
             counted: false,
         }
+    }
+
+    /// Everything that it tells says that it is of this daemon.
+    #[must_use]
+    pub fn in_home(self, home: Option<Box<str>>) -> Self {
+        Self { home, ..self }
     }
 
     /// How many bus events were applied: to be noted when a list is asked for.
@@ -143,6 +170,32 @@ impl Table {
             Some(intent) => self.intents.insert(app.clone(), intent),
             None => self.intents.remove(app),
         };
+    }
+
+    /// A row that was thought to be gone leaves its number to another. If it turns out to be there
+    /// after all it gets a number of its own. `there` says of which rows that is certain.
+    fn tell_apart(&mut self, there: impl Fn(&Row) -> bool) {
+        let mut held: HashSet<&Instance> = HashSet::with_capacity(self.rows.len());
+        // The newest keeps it: it is who continues the series.
+        let twice: Vec<u32> = self
+            .rows
+            .iter()
+            .rev()
+            .filter(|(_, row)| there(row) && !held.insert(&row.instance))
+            .map(|(pm_id, _)| *pm_id)
+            .collect();
+        for pm_id in twice {
+            let Some(row) = self.rows.get(&pm_id) else { continue };
+            let mut instance = row.instance.clone();
+            let taken: Vec<u32> =
+                self.rows.values().filter_map(|row| row.number(&instance)).collect();
+            let Some(free) = (0..).find(|number| !taken.contains(number)) else { continue };
+            instance.instance_id = free;
+            self.ledgers.entry(instance.clone()).or_default();
+            if let Some(row) = self.rows.get_mut(&pm_id) {
+                row.instance = instance;
+            }
+        }
     }
 
     /// Bytes of log seen on the bus.
@@ -169,6 +222,7 @@ fn event_of(row: &Row, kind: EventKind, severity: Severity) -> Event {
         app: Some(row.instance.name.clone()),
         namespace: Some(row.instance.namespace.clone()),
         instance_id: Some(row.instance.instance_id),
+        pm2_home: row.instance.pm2_home.clone(),
         pm_id: Some(row.listed.pm_id),
         ..Event::new(kind, severity, "")
     }

@@ -327,6 +327,31 @@ fn same_names_stay_apart_and_keep_their_numbers() {
 }
 
 #[test]
+fn a_number_is_never_two_processes() {
+    let mut table = Table::default();
+    let old = listed(0, "api", 10, 0);
+    list(&mut table, std::slice::from_ref(&old));
+    ended_by_request(&mut table, &old);
+    let new = listed(5, "api", 20, 0);
+    said(&mut table, "online", Status::Launching, &new);
+    let shown = |table: &Table| -> Vec<(u32, u32)> {
+        let all = table.processes(|_| Readings::default());
+        all.iter().map(|process| (process.pm_id, process.instance.instance_id)).collect()
+    };
+    // The old one may be deleted by now: the new one continues it, and is shown alone.
+    assert_eq!(shown(&table), [(5, 0)]);
+    // It was a restart after all.
+    said(&mut table, "online", Status::Launching, &listed(0, "api", 30, 1));
+    assert_eq!(shown(&table), [(5, 0), (0, 1)]);
+    // And one that a list has is there, however it ended.
+    ended_by_request(&mut table, &listed(0, "api", 30, 1));
+    said(&mut table, "online", Status::Launching, &listed(6, "api", 40, 0));
+    let errored = Listed { status: Status::Errored, ..listed(0, "api", 30, 1) };
+    list(&mut table, &[errored, new, listed(6, "api", 40, 0)]);
+    assert_eq!(shown(&table), [(5, 0), (6, 1), (0, 2)]);
+}
+
+#[test]
 fn a_list_older_than_an_event_does_not_undo_it() {
     let mut table = Table::default();
     let old = listed(0, "api", 10, 0);
@@ -338,6 +363,30 @@ fn a_list_older_than_an_event_does_not_undo_it() {
     assert!(outcome.list_within.is_some() && outcome.events.is_empty());
     let api = process(&table, "api");
     assert_eq!((api.restarts.crash, api.restarts.total()), (1, 1));
+}
+
+#[test]
+fn a_list_with_the_run_after_an_end_is_newer_than_the_end_that_comes_late() {
+    let mut table = Table::default();
+    let (before, after) = (listed(0, "api", 1_000, 0), listed(0, "api", 2_000, 1));
+    list(&mut table, std::slice::from_ref(&before));
+    let heard = table.heard();
+    table.intend(&before.name, Some(Intent::Restart(RestartCause::Manual)));
+    // PM2 has restarted it and says so in its list, and the bus has only come as far as the end.
+    ended_by_request(&mut table, &before);
+    assert_eq!(process(&table, "api").status, Status::Stopped);
+    let outcome = table.list(vec![after.clone()], heard, Time::from_millis(0));
+    assert!(!outcome.drifted);
+    let api = process(&table, "api");
+    assert_eq!((api.status, api.started_at), (Status::Online, after.started_at));
+    assert_eq!(api.restarts, RestartCounts { manual: 1, ..RestartCounts::default() });
+    // When the bus comes to the start, nothing is told or counted twice.
+    assert_eq!(said(&mut table, "online", Status::Online, &after).events, []);
+    assert_eq!(process(&table, "api").restarts.total(), 1);
+    // An end of that run in turn is newer than the list that was made before it.
+    said(&mut table, "exit", Status::Stopped, &after);
+    table.list(vec![after], heard, Time::from_millis(0));
+    assert_eq!(process(&table, "api").status, Status::Stopped);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What the table shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use exposition::compat::PeerProcess;
-use wire::{AppName, Process, Readings, Status};
+use wire::{AppName, Instance, Process, Readings, Status};
 
 use super::{Row, Table};
 
@@ -36,9 +36,14 @@ impl Table {
     /// Every process, by name, namespace and instance; `read` gives the readings of a running
     /// one by its process number.
     pub fn processes(&self, mut read: impl FnMut(u32) -> Readings) -> Vec<Process> {
-        let mut all: Vec<Process> = self
-            .rows
-            .values()
+        // One that may be gone is not shown beside the one that has its number now.
+        let mut rows: BTreeMap<&Instance, &Row> = BTreeMap::new();
+        for row in self.rows.values() {
+            if !row.may_be_gone() || !rows.contains_key(&row.instance) {
+                rows.insert(&row.instance, row);
+            }
+        }
+        rows.into_values()
             .map(|row| {
                 let listed = &row.listed;
                 let runs = listed.status.has_process();
@@ -69,9 +74,7 @@ impl Table {
                     readings,
                 }
             })
-            .collect();
-        all.sort_by(|a, b| a.instance.cmp(&b.instance));
-        all
+            .collect()
     }
 
     /// The log files of every instance of an app, each with the instance's number; each file
@@ -111,6 +114,7 @@ impl Table {
                 let listed = &row.listed;
                 PeerProcess {
                     name: listed.name.to_string(),
+                    pm2_home: row.instance.pm2_home.clone(),
                     pm_id: listed.pm_id,
                     instance: row.instance.instance_id,
                     status: listed.status,

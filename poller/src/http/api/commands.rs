@@ -11,6 +11,8 @@
 //! | `refused`: the exporter's queue is full, PM2 is not there | 503, a problem |
 //! | `refused`: the exporter does not let the poller in | 502, a problem |
 //! | `refused` otherwise | 422, a problem |
+//! | `cancelled` | 409, a problem |
+//! | `expired` | 504, a problem |
 //! | `unknown` | 504, a problem |
 //!
 //! A problem carries the command's id and status as `command` and `command_status`. Looking at
@@ -29,15 +31,16 @@ use service::problem::ProblemResponse;
 use wire::{Action, CommandId, CommandStatus, InvalidId, Problem, ServerId, SlotId, Target};
 
 use super::app_name;
+use crate::access::Caller;
 use crate::app::App;
-use crate::commands::{Order, Request};
+use crate::commands::{LONGEST, NotCancelled, Order, Request};
 use crate::config::Config;
 use crate::http::error::store_failed;
 use crate::http::params::Params;
 use crate::http::{Peer, Reader, filter};
-use crate::store::StoredCommand;
+use crate::store::{Canceller, StoredCommand, StoredSelection};
 
-const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest `Idempotency-Key`.
 const MAX_KEY: usize = 255;
@@ -83,11 +86,16 @@ async fn submit(
     if caller.token().is_none() {
         caller.require(crate::access::Role::Operator)?;
     }
-    let wait = params.duration("wait", Config::MAX_WAIT)?.unwrap_or(DEFAULT_WAIT);
+    let wait = params.duration("wait", Config::MAX_WAIT)?;
+    let queue = params.duration("queue", LONGEST)?.filter(|queue| !queue.is_zero());
     // PM2's list is saved with an app's change; slots look after it themselves.
     let save = match &target {
         Ok(Target::Slot(_)) => false,
         _ => params.truth("save")?.unwrap_or(false),
+    };
+    let pm2_home = match &target {
+        Ok(Target::Slot(_)) => None,
+        _ => params.text("pm2_home")?,
     };
     params.end()?;
     let server: ServerId = server.parse().map_err(|error: InvalidId| {
@@ -95,14 +103,17 @@ async fn submit(
     })?;
     let target = target?;
     let action = action_of(&action, &target)?;
-    let order = Order::read(action, &target, &body, save)?;
+    let order = Order::read(action, &target, &body, save)?.in_home(pm2_home);
     let key = key(&headers)?;
-    let request = Request { server, target, action, order, key, caller, address };
+    // Nobody need wait for a server that is away, unless they say so.
+    let away = queue.is_some() && !app.fleet.is_online(&server);
+    let wait = wait.unwrap_or(if away { Duration::ZERO } else { DEFAULT_WAIT });
+    let request = Request { server, target, action, order, queue, key, caller, address };
     let command = app.commands.submit(request, wait).await?;
     Ok(answer(&command))
 }
 
-fn action_of(text: &str, target: &Target) -> Result<Action, ProblemResponse> {
+pub(super) fn action_of(text: &str, target: &Target) -> Result<Action, ProblemResponse> {
     let (what, allowed) = match target {
         Target::App(_) => ("an app", &Action::ALL[..]),
         Target::Slot(_) => ("a slot", &Action::OF_SLOTS[..]),
@@ -115,7 +126,7 @@ fn action_of(text: &str, target: &Target) -> Result<Action, ProblemResponse> {
     })
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, ProblemResponse> {
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, ProblemResponse> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = given.next() else { return Ok(None) };
     let good = given.next().is_none()
@@ -144,12 +155,16 @@ fn answer(command: &StoredCommand) -> Response {
     let location = format!("/api/commands/{}", record.id);
     let status = match (record.status, command.problem.as_deref()) {
         (CommandStatus::Queued | CommandStatus::Running, _) => StatusCode::ACCEPTED,
-        (CommandStatus::Unknown, _) => StatusCode::GATEWAY_TIMEOUT,
+        (CommandStatus::Unknown | CommandStatus::Expired, _) => StatusCode::GATEWAY_TIMEOUT,
+        (CommandStatus::Cancelled, _) => StatusCode::CONFLICT,
         (
             CommandStatus::Refused,
-            Some("unknown_app" | "unknown_slot" | "unknown_deployment" | "unknown_action"),
+            Some(
+                "unknown_app" | "unknown_home" | "unknown_slot" | "unknown_deployment"
+                | "unknown_action",
+            ),
         ) => StatusCode::NOT_FOUND,
-        (CommandStatus::Refused, Some("conflict")) => StatusCode::CONFLICT,
+        (CommandStatus::Refused, Some("conflict" | "ambiguous_app")) => StatusCode::CONFLICT,
         (CommandStatus::Refused, Some("busy" | "pm2_unavailable")) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -180,15 +195,68 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     params: Params,
-) -> Result<Json<StoredCommand>, ProblemResponse> {
+) -> Result<Response, ProblemResponse> {
     params.end()?;
+    Ok(match find(&app, &caller, &id).await? {
+        Found::One(command) => Json(command).into_response(),
+        Found::Many(selection) => Json(selection).into_response(),
+    })
+}
+
+/// A command, or one for many servers.
+enum Found {
+    One(Box<StoredCommand>),
+    Many(Box<StoredSelection>),
+}
+
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<Found, ProblemResponse> {
     let shown: String = id.chars().take(128).collect();
     let unknown = || {
         ProblemResponse::not_found("unknown_command", format!("no command has the id {shown:?}"))
     };
     let id: CommandId = id.parse().map_err(|_: InvalidId| unknown())?;
-    let command = app.store.command(&id).await.map_err(store_failed)?;
-    command.filter(|command| caller.may_see(&command.server)).map(Json).ok_or_else(unknown)
+    if let Some(command) = app.store.command(&id).await.map_err(store_failed)? {
+        let visible = caller.may_see(&command.server);
+        return visible.then(|| Found::One(Box::new(command))).ok_or_else(unknown);
+    }
+    let selection = app.store.selection(&id).await.map_err(store_failed)?;
+    let visible = |it: &StoredSelection| it.parts.iter().all(|it| caller.may_see(&it.server));
+    selection.filter(visible).map(|it| Found::Many(Box::new(it))).ok_or_else(unknown)
+}
+
+/// `DELETE /api/commands/{id}`
+pub(super) async fn cancel(
+    Reader(caller): Reader,
+    State(app): State<Arc<App>>,
+    Peer(address): Peer,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response, ProblemResponse> {
+    caller.require(crate::access::Role::Operator)?;
+    params.end()?;
+    let by = Canceller {
+        who: caller.name().to_owned(),
+        via: caller.via(),
+        address: address.to_string(),
+    };
+    let conflict = |detail: String| ProblemResponse::new(StatusCode::CONFLICT, "conflict", detail);
+    let command = match find(&app, &caller, &id).await? {
+        Found::One(command) => command,
+        Found::Many(selection) => {
+            let selection = app.commands.cancel_rollout(&selection.id, by).await?;
+            return Ok(super::selections::answer(&selection));
+        }
+    };
+    let id = &command.record.id;
+    match app.commands.cancel(&command, by).await? {
+        Ok(cancelled) => Ok(Json(&*cancelled).into_response()),
+        Err(NotCancelled::UnderWay) => {
+            Err(conflict(format!("the command {id} was sent: it cannot be taken back")))
+        }
+        Err(NotCancelled::Ended(status)) => {
+            Err(conflict(format!("the command {id} has ended already: {}", status.as_str())))
+        }
+    }
 }
 
 /// `GET /api/commands`

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use serde::Serialize;
 use service::problem::ProblemResponse;
 
@@ -36,4 +36,20 @@ pub(super) async fn list(
     let mut events = app.store.events(&wanted).await.map_err(store_failed)?;
     let cursor = filter::older_events(&mut events, limit);
     Ok(Json(List { events, cursor }))
+}
+
+/// `GET /api/events/{id}`
+pub(super) async fn show(
+    Reader(caller): Reader,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<StoredEvent>, ProblemResponse> {
+    let shown: String = id.chars().take(40).collect();
+    let unknown = || {
+        let detail = format!("no event has the number {shown:?}, or it is no longer kept");
+        ProblemResponse::not_found("unknown_event", detail)
+    };
+    let id: i64 = id.parse().map_err(|_| unknown())?;
+    let event = app.store.event(id).await.map_err(store_failed)?;
+    event.filter(|it| caller.may_see(&it.server)).map(Json).ok_or_else(unknown)
 }

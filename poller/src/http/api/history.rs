@@ -1,31 +1,33 @@
+//! History over HTTP: of an app's processes, of a server's machine; JSON, or CSV.
+
+mod csv;
+
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 use service::problem::ProblemResponse;
 use wire::{AppName, ServerId, Time};
 
-use super::{app_name, member};
+use super::{app_name, past_or_present};
 use crate::app::App;
 use crate::http::Reader;
 use crate::http::error::store_failed;
 use crate::http::params::Params;
-use crate::store::{HistoryQuery, Point, Series};
+use crate::store::{HistoryQuery, MAX_STEPS, Point, Series, Subject, known_step};
 
-/// Most steps of one answer, as Prometheus has it.
-const MAX_STEPS: i64 = 11_000;
 /// Steps of an answer whose `step` was not given, about.
 const STEPS: i64 = 240;
-/// Shortest step that is chosen where none is given, in milliseconds.
-const SHORTEST: i64 = 10_000;
 const HOUR: i64 = 3_600_000;
 
-/// `GET /api/servers/{id}/apps/{app}/metrics`
 #[derive(Debug, Serialize)]
-pub(super) struct History {
+struct History {
     server: ServerId,
-    app: AppName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<AppName>,
     from: Time,
     to: Time,
     step_seconds: f64,
@@ -36,8 +38,12 @@ pub(super) struct History {
 struct OneSeries {
     metric: String,
     unit: String,
-    namespace: Box<str>,
-    instance_id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance_id: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pm2_home: Option<Box<str>>,
     points: Vec<OnePoint>,
 }
 
@@ -57,32 +63,83 @@ impl From<Series> for OneSeries {
         Self {
             metric: series.metric,
             unit: series.unit,
-            namespace: series.instance.namespace,
-            instance_id: series.instance.instance_id,
+            instance_id: series.instance.as_ref().map(|instance| instance.instance_id),
+            pm2_home: series.instance.as_ref().and_then(|instance| instance.pm2_home.clone()),
+            namespace: series.instance.map(|instance| instance.namespace),
             points: series.points.into_iter().map(OnePoint).collect(),
         }
     }
 }
 
-pub(super) async fn show(
-    Reader(caller): Reader,
+/// `GET /api/servers/{id}/apps/{app}/metrics`
+pub(super) async fn of_app(
+    reader: Reader,
     State(app): State<Arc<App>>,
     Path((id, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ProblemResponse> {
+    let name = app_name(&name);
+    show(&app, reader, &id, || Ok(Subject::App(name?)), &headers, params).await
+}
+
+/// `GET /api/servers/{id}/metrics`
+pub(super) async fn of_host(
+    reader: Reader,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ProblemResponse> {
+    show(&app, reader, &id, || Ok(Subject::Host), &headers, params).await
+}
+
+async fn show(
+    app: &App,
+    Reader(caller): Reader,
+    id: &str,
+    subject: impl FnOnce() -> Result<Subject, ProblemResponse>,
+    headers: &HeaderMap,
     mut params: Params,
-) -> Result<Json<History>, ProblemResponse> {
+) -> Result<Response, ProblemResponse> {
     let now = Time::now();
     let metrics = params.all("metric");
     let to = params.time("to", now)?.unwrap_or(now);
     let from = params.time("from", now)?.unwrap_or(to.plus_millis(-HOUR));
     let step = params.duration("step", std::time::Duration::from_secs(366 * 86_400))?;
+    let csv = match params.text("format")?.as_deref() {
+        None => accepts_csv(headers),
+        Some("csv") => true,
+        Some("json") => false,
+        Some(other) => {
+            let other: String = other.chars().take(40).collect();
+            return Err(ProblemResponse::bad_request(format!(
+                "format: {other:?} is not known: json or csv"
+            )));
+        }
+    };
     params.end()?;
-    // The app need not be there now: its history stays.
-    let server = member(&app, &caller, &id)?.target.id.clone();
-    let name = app_name(&name)?;
+    // Neither the app nor the server need be there now: their history stays.
+    let server = past_or_present(app, &caller, id)?;
+    let subject = subject()?;
     let step_millis = step_of(from, to, step.map(|step| step.as_millis() as i64))?;
-    let query =
-        HistoryQuery { server: server.clone(), app: name.clone(), metrics, from, to, step_millis };
+    let query = HistoryQuery {
+        server: server.clone(),
+        subject: subject.clone(),
+        metrics,
+        from,
+        to,
+        step_millis,
+    };
     let series = app.store.history(&query).await.map_err(store_failed)?;
+    let name = match subject {
+        Subject::App(name) => Some(name),
+        Subject::Host => None,
+    };
+    if csv {
+        let name = name.as_ref().map_or("host", AppName::as_str);
+        return Ok(csv::response(&server, name, &series));
+    }
     Ok(Json(History {
         server,
         app: name,
@@ -90,7 +147,17 @@ pub(super) async fn show(
         to,
         step_seconds: step_millis as f64 / 1000.0,
         series: series.into_iter().map(Into::into).collect(),
-    }))
+    })
+    .into_response())
+}
+
+/// Whether CSV is asked for and JSON is not.
+fn accepts_csv(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let mut kinds = accept.unwrap_or_default().split(',').map(|it| it.split(';').next());
+    let first = kinds
+        .find(|kind| matches!(kind.map(str::trim), Some("text/csv" | "application/json" | "*/*")));
+    first.flatten().map(str::trim) == Some("text/csv")
 }
 
 /// The step in milliseconds.
@@ -99,13 +166,13 @@ fn step_of(from: Time, to: Time, step: Option<i64>) -> Result<i64, ProblemRespon
     if range <= 0 {
         return Err(ProblemResponse::bad_request(format!("from: {from} is not before to, {to}")));
     }
-    let step = step.unwrap_or_else(|| round_up((range / STEPS).max(SHORTEST)));
+    let step = step.unwrap_or_else(|| known_step(range / STEPS));
     if step < 1000 {
         return Err(ProblemResponse::bad_request(format!(
             "step: {step} ms is too short: at least 1s"
         )));
     }
-    if range / step > MAX_STEPS {
+    if range / step > i64::from(MAX_STEPS) {
         return Err(ProblemResponse::bad_request(format!(
             "step: {} s makes {} points; at most {MAX_STEPS} are given: ask for a longer step",
             step / 1000,
@@ -115,19 +182,19 @@ fn step_of(from: Time, to: Time, step: Option<i64>) -> Result<i64, ProblemRespon
     Ok(step)
 }
 
-/// To a length that people know.
-fn round_up(step: i64) -> i64 {
-    const KNOWN: [i64; 12] = [10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 6 * 3600, 24 * 3600];
-    KNOWN
-        .into_iter()
-        .map(|seconds| seconds * 1000)
-        .find(|known| *known >= step)
-        .unwrap_or_else(|| (step / (24 * HOUR) + 1) * 24 * HOUR)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn csv_is_given_to_who_asks_for_it() {
+        let accepts = |accept: &'static str| {
+            let headers = [(header::ACCEPT, axum::http::HeaderValue::from_static(accept))];
+            accepts_csv(&headers.into_iter().collect())
+        };
+        assert!(accepts("text/csv") && accepts("text/html, text/csv;q=0.9, */*;q=0.1"));
+        assert!(!accepts("*/*") && !accepts("application/json, text/csv") && !accepts(""));
+    }
 
     #[test]
     fn steps_are_chosen_and_bounded() {

@@ -1,74 +1,190 @@
-//! `GET /api/events/stream`: events as they are stored. Who reads too slowly is dropped, not
-//! waited for; the list fills what they missed.
+//! `GET /api/events/stream`: events as they are stored, by rising number. Who comes back with
+//! `Last-Event-ID` (a browser does by itself) gets first what the store has of what they missed,
+//! without gap or double, and is told of what is there no more. Who reads too slowly is dropped,
+//! not waited for, and can come back.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use serde_json::json;
 use service::problem::ProblemResponse;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use wire::ServerId;
 
+use super::place::Place;
 use crate::access::Caller;
 use crate::app::App;
+use crate::http::error::store_failed;
 use crate::http::params::Params;
 use crate::http::{Reader, filter};
 use crate::store::{EventFilter, StoredEvent};
 
-/// Streams at a time.
-const MOST: i64 = 1000;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Events that are read from the store at a time.
+const PAGE: usize = 500;
+/// What a browser sends when it comes back.
+const LAST_EVENT_ID: &str = "last-event-id";
 
-/// A place among the streams, given back when the stream ends.
-struct Place(Arc<App>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.metrics.streams.dec();
-    }
+/// One who follows.
+struct Following {
+    place: Place,
+    filter: EventFilter,
+    live: Receiver<Arc<StoredEvent>>,
+    /// Everything up to this number was passed on, stands in `read`, or is not asked for.
+    last: i64,
+    /// Up to this number the store is read first.
+    behind: Option<i64>,
+    /// Nothing came live since the store was read: what fell behind meanwhile is read as well.
+    anew: bool,
+    read: VecDeque<StoredEvent>,
+    /// What is there no more, to be told first.
+    gap: Option<Event>,
 }
 
 pub(super) async fn follow(
     Reader(caller): Reader,
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     mut params: Params,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ProblemResponse> {
-    let filter = filter::events(&mut params, &caller)?;
+    let mut filter = filter::events(&mut params, &caller)?;
+    let after = params.parsed("after", number)?;
     params.end()?;
-    if app.metrics.streams.get() >= MOST {
-        let detail = format!("{MOST} event streams are open already");
-        return Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+    let sent =
+        headers.get(LAST_EVENT_ID).map(|value| {
+            value.to_str().map_err(|error| error.to_string()).and_then(number).map_err(|message| {
+                ProblemResponse::bad_request(format!("Last-Event-ID: {message}"))
+            })
+        });
+    // What a browser came to last is newer than the address that it began with.
+    let after = sent.transpose()?.or(after);
+    filter.limit = PAGE;
+    let place = Place::take(&app, caller, None)?;
+    // Before the store is looked at: what comes meanwhile comes twice, and never not at all.
+    let live = app.store.follow();
+    let mut following = Following {
+        place,
+        filter,
+        live,
+        last: 0,
+        behind: None,
+        anew: false,
+        read: VecDeque::new(),
+        gap: None,
+    };
+    if let Some(after) = after {
+        let (newest, missing) = app.store.missing_events(after).await.map_err(store_failed)?;
+        following.last = after.min(newest);
+        (following.behind, following.anew) = (Some(newest), true);
+        following.gap = gap(after, missing);
     }
-    app.metrics.streams.inc();
-    let receiver = app.events.subscribe();
-    let start = (receiver, Place(app), filter, caller);
-    let stream = unfold(start, async |(mut receiver, place, filter, caller)| {
-        loop {
-            let received = tokio::select! {
-                () = place.0.shutdown.drain.cancelled() => return None,
-                received = receiver.recv() => received,
-            };
-            match received {
-                Ok(event) if wanted(&filter, &caller, &event) => {
-                    let Ok(json) = serde_json::to_string(&*event) else { continue };
-                    let item = Event::default().id(event.id.to_string()).data(json);
-                    return Some((Ok(item), (receiver, place, filter, caller)));
-                }
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => {
-                    place.0.metrics.streams_dropped.with_label_values(&["slow"]).inc();
-                    return None;
-                }
-                Err(RecvError::Closed) => return None,
-            }
-        }
+    let stream = unfold(following, async |mut following| {
+        let event = following.next().await?;
+        Some((Ok(event), following))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+fn number(text: &str) -> Result<i64, String> {
+    text.parse().ok().filter(|number| *number >= 0).ok_or_else(|| {
+        let shown: String = text.chars().take(64).collect();
+        format!("{shown:?} is not the number of an event")
+    })
+}
+
+/// What somebody is told of events that are there no more.
+fn gap(after: i64, missing: Option<u64>) -> Option<Event> {
+    let message = match missing {
+        Some(0) => return None,
+        Some(1) => format!("1 event after {after} is kept no longer"),
+        Some(missing) => format!("{missing} events after {after} are kept no longer"),
+        None => format!("no event has had the number {after}: the database is another one"),
+    };
+    let data = json!({"after": after, "missing": missing, "message": message});
+    Some(Event::default().event("gap").data(data.to_string()))
+}
+
+impl Following {
+    /// What comes next; `None` ends the stream.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if !self.place.is_kept() {
+                return None;
+            }
+            if let Some(gap) = self.gap.take() {
+                return Some(gap);
+            }
+            if let Some(event) = self.read.pop_front() {
+                if let Some(event) = written(&event) {
+                    return Some(event);
+                }
+            } else if let Some(until) = self.behind {
+                self.catch_up(until).await?;
+            } else if let Some(event) = self.wait().await? {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Reads a page of what was missed.
+    async fn catch_up(&mut self, until: i64) -> Option<()> {
+        self.filter.visible = self.place.caller().servers();
+        let store = &self.place.app().store;
+        let page = match store.events_between(&self.filter, self.last, until).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%error, "a stream of events ends: the store does not answer");
+                return None;
+            }
+        };
+        let more = page.len() == PAGE;
+        self.last = page.last().map(|event| event.id).filter(|_| more).unwrap_or(until);
+        if !more {
+            self.behind = None;
+        }
+        self.read = page.into();
+        Some(())
+    }
+
+    /// The next that is stored; nothing where it is not asked for.
+    async fn wait(&mut self) -> Option<Option<Event>> {
+        let received = tokio::select! {
+            () = self.place.is_lost() => return None,
+            received = self.live.recv() => received,
+        };
+        match received {
+            Ok(event) if event.id > self.last => {
+                (self.last, self.anew) = (event.id, false);
+                let wanted = wanted(&self.filter, self.place.caller(), &event);
+                Some(if wanted { written(&event) } else { None })
+            }
+            // It was read from the store already.
+            Ok(_) => Some(None),
+            Err(RecvError::Lagged(_)) if self.anew => {
+                let (newest, _) = self.place.app().store.missing_events(self.last).await.ok()?;
+                self.behind = Some(newest);
+                Some(None)
+            }
+            Err(RecvError::Lagged(_)) => {
+                self.place.app().metrics.streams_dropped.with_label_values(&["slow"]).inc();
+                None
+            }
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+fn written(event: &StoredEvent) -> Option<Event> {
+    let json = serde_json::to_string(event).ok()?;
+    Some(Event::default().id(event.id.to_string()).data(json))
 }
 
 fn wanted(filter: &EventFilter, caller: &Caller, stored: &StoredEvent) -> bool {

@@ -1,14 +1,15 @@
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
-use dashboards::EventsPage;
+use dashboards::{EventPage, EventsPage};
 
 use super::visitor::{Visitor, html};
 use super::{ROWS, event_row};
 use crate::app::App;
 use crate::http::filter;
 use crate::http::params::{Params, Wrong};
+use crate::store::EventFilter;
 
 pub(super) async fn show(
     visitor: Visitor,
@@ -39,4 +40,58 @@ pub(super) async fn show(
     let older = filter::older_events(&mut events, ROWS);
     let events = events.into_iter().map(event_row).collect();
     html(EventsPage { page: visitor.page, filter: form, problem, events, older, paged }.render())
+}
+
+/// Events shown around one: half before, half after.
+const AROUND: usize = 5;
+/// What happened longer after an event is not around it, in milliseconds.
+const AFTER: i64 = 10 * 60 * 1000;
+
+/// `/events/{id}`
+pub(super) async fn one(
+    visitor: Visitor,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Response {
+    let unknown = "No event has that number, or it is no longer kept.";
+    let Ok(id) = id.parse::<i64>() else { return visitor.not_found(unknown) };
+    let event = match app.store.event(id).await {
+        Ok(event) => event.filter(|it| visitor.caller.may_see(&it.server)),
+        Err(error) => return visitor.store_failed(error),
+    };
+    let Some(event) = event else { return visitor.not_found(unknown) };
+    let since = EventFilter {
+        server: Some(event.server.clone()),
+        since: Some(event.time),
+        before: Some((event.time.plus_millis(AFTER), i64::MAX)),
+        limit: 20 * AROUND,
+        ..EventFilter::default()
+    };
+    let before = EventFilter {
+        server: Some(event.server.clone()),
+        before: Some((event.time, event.id)),
+        limit: AROUND,
+        ..EventFilter::default()
+    };
+    let read = async {
+        let after = app.store.events(&since).await?;
+        Ok((after, app.store.events(&before).await?))
+    };
+    let (mut around, before) = match read.await {
+        Ok(read) => read,
+        Err(error) => return visitor.store_failed(error),
+    };
+    // Newest first: those nearest to it are the last ones.
+    around.retain(|it| (it.time, it.id) >= (event.time, event.id));
+    let far = around.len().saturating_sub(AROUND + 1);
+    around.drain(..far);
+    around.extend(before);
+    html(
+        EventPage {
+            page: visitor.page,
+            event: event_row(event),
+            around: around.into_iter().map(event_row).collect(),
+        }
+        .render(),
+    )
 }

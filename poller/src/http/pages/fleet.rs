@@ -6,7 +6,7 @@ use axum::response::Response;
 use dashboards::{FleetFilter, FleetPage};
 
 use super::visitor::{Visitor, html, problem};
-use super::{LATEST, crashes, event_row, server};
+use super::{LATEST, event_row, look_back, server};
 use crate::app::App;
 use crate::http::filter::ServerFilter;
 use crate::http::params::{Params, Wrong};
@@ -36,8 +36,8 @@ pub(super) async fn show(
         members.iter().flat_map(|member| member.target.tags.iter().cloned()).collect();
     let registered = members.len();
     members.retain(|member| filter.lets_through(member, stale_after));
-    let mut crashes = match crashes(&app).await {
-        Ok(crashes) => crashes,
+    let mut past = match look_back(&app, &visitor).await {
+        Ok(past) => past,
         Err(error) => return visitor.store_failed(error),
     };
     let shown = (members.len() < registered || visitor.caller.servers().is_some())
@@ -56,8 +56,9 @@ pub(super) async fn show(
                 status: filter.status,
                 q: filter.q.unwrap_or_default(),
             },
-            servers: members.iter().map(|member| server(&app, member, &mut crashes)).collect(),
+            servers: members.iter().map(|member| server(&app, member, &mut past)).collect(),
             registered,
+            alerts: past.alerts.remove(&None).unwrap_or_default(),
             groups: groups.into_iter().collect(),
             tags: tags.into_iter().collect(),
             events: events.into_iter().map(event_row).collect(),

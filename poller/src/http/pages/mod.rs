@@ -1,12 +1,19 @@
 //! Pages: the store's and the fleet's answers put into `dashboards`' view models.
 
+mod act;
 mod app;
 mod assets;
+mod audit;
+mod charts;
 mod commands;
 mod events;
+mod exporter;
 mod fleet;
 mod login;
+mod logs;
 mod server;
+mod shared;
+mod slot;
 mod visitor;
 
 use std::collections::BTreeMap;
@@ -14,12 +21,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use dashboards::{CommandRow, Contact, EventRow, Server};
+use dashboards::{AlertRow, CommandRow, Contact, EventRow, Server};
 use wire::{AppName, ServerId, Time};
 
 use crate::app::App;
 use crate::fleet::Member;
+use crate::http::params::Params;
 use crate::store::{StoreError, StoredCommand, StoredEvent};
 
 /// Largest body of the login form.
@@ -29,36 +38,62 @@ const LATEST: usize = 10;
 /// Rows of a page of events or commands.
 const ROWS: usize = 100;
 
-pub(super) fn routes() -> Router<Arc<App>> {
+pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     let form = DefaultBodyLimit::max(MAX_FORM);
     Router::new()
         .route("/", get(fleet::show))
         .route("/servers/{server}", get(server::show))
         .route("/servers/{server}/apps/{app}", get(app::show))
+        .route("/servers/{server}/apps/{app}/logs", get(logs::show))
+        .route("/servers/{server}/apps/{app}/{action}", get(act::ask_app).post(act::act_app))
+        .route("/servers/{server}/slots/{slot}", get(slot::show))
+        .route("/servers/{server}/slots/{slot}/{action}", get(act::ask_slot).post(act::act_slot))
         .route("/events", get(events::show))
+        .route("/events/{id}", get(events::one))
+        .route("/audit", get(audit::show))
         .route("/commands", get(commands::show))
+        .route("/commands/{id}", get(commands::one))
+        .route("/commands/{id}/cancel", post(commands::cancel))
+        .route_layer(from_fn_with_state((Arc::clone(app), Arc::default()), shared::share))
         .route("/login", get(login::show).post(login::sign_in).layer(form))
+        .route("/login/first", get(login::first).post(login::make_first).layer(form))
+        .route("/sessions", get(login::sessions))
+        .route("/sessions/{id}/end", post(login::end).layer(form))
         .route("/logout", post(login::sign_out).layer(form))
         .route("/static/{name}", get(assets::show))
 }
 
-/// Crashes of the last minutes, by server and app.
-type Crashes = BTreeMap<ServerId, BTreeMap<AppName, u32>>;
-
-async fn crashes(app: &App) -> Result<Crashes, StoreError> {
-    let since = Time::now().plus_millis(-Server::CRASH_WINDOW_MILLIS);
-    let mut all = Crashes::new();
-    for (server, app, count) in app.store.crashes(since).await? {
-        if let (Ok(server), Ok(app)) = (server.parse(), app.parse()) {
-            all.entry(server).or_default().insert(app, count);
-        }
-    }
-    Ok(all)
+/// What takes a look back to be known of servers.
+#[derive(Default)]
+struct Past {
+    /// Crashes of the last minutes, by server and app.
+    crashes: BTreeMap<ServerId, BTreeMap<AppName, u32>>,
+    /// Alerts that are told now; without a server, those of the poller itself.
+    alerts: BTreeMap<Option<ServerId>, Vec<AlertRow>>,
 }
 
-fn server(app: &App, member: &Member, crashes: &mut Crashes) -> Server {
+async fn look_back(app: &App, visitor: &visitor::Visitor) -> Result<Past, StoreError> {
+    let since = Time::now().plus_millis(-Server::CRASH_WINDOW_MILLIS);
+    let mut past = Past::default();
+    for (server, app, count) in app.store.crashes(since).await? {
+        if let (Ok(server), Ok(app)) = (server.parse(), app.parse()) {
+            past.crashes.entry(server).or_default().insert(app, count);
+        }
+    }
+    let holding = super::api::alerts::holding(app, &visitor.caller);
+    for held in holding.alerts.into_iter().filter(|held| held.firing) {
+        let (app, severity) = (held.key.app(), held.key.severity());
+        let (name, description) = (held.key.alert, held.active.description);
+        let alert = AlertRow { name, severity, app, description };
+        past.alerts.entry(held.server).or_default().push(alert);
+    }
+    Ok(past)
+}
+
+fn server(app: &App, member: &Member, past: &mut Past) -> Server {
+    let id = &member.target.id;
     Server {
-        id: member.target.id.clone(),
+        id: id.clone(),
         group: member.target.group.clone(),
         tags: member.target.tags.clone(),
         url: member.target.url.clone(),
@@ -69,7 +104,9 @@ fn server(app: &App, member: &Member, crashes: &mut Crashes) -> Server {
         },
         state: member.state.clone(),
         host_cpu: member.host_cpu,
-        crashes: crashes.remove(&member.target.id).unwrap_or_default(),
+        trend: member.trend.steps(Time::now()),
+        crashes: past.crashes.remove(id).unwrap_or_default(),
+        alerts: past.alerts.remove(&Some(id.clone())).unwrap_or_default(),
     }
 }
 
@@ -80,4 +117,16 @@ fn event_row(stored: StoredEvent) -> EventRow {
 
 fn command_row(stored: StoredCommand) -> CommandRow {
     CommandRow { server: stored.server, record: stored.record }
+}
+
+/// The command that a visitor's button left, where the address names one that they may see.
+async fn done(
+    app: &App,
+    visitor: &visitor::Visitor,
+    params: &mut Params,
+) -> Result<Option<CommandRow>, StoreError> {
+    let id = params.text("done").ok().flatten().and_then(|text| text.parse().ok());
+    let Some(id) = id else { return Ok(None) };
+    let command = app.store.command(&id).await?;
+    Ok(command.filter(|it| visitor.caller.may_see(&it.server)).map(command_row))
 }

@@ -11,7 +11,11 @@ use wire::{Problem, Time};
 use crate::access::Caller;
 use crate::app::App;
 use crate::http::error::store_failed;
+use crate::http::headers::Refused;
 use crate::store::StoreError;
+
+/// What a page's script sends: the number of the event that it heard of last.
+pub(super) const LIVE: &str = "x-live";
 
 /// Somebody who may look at pages. Others are shown to the login.
 pub(super) struct Visitor {
@@ -25,7 +29,10 @@ impl FromRequestParts<Arc<App>> for Visitor {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
         match app.access.caller(&parts.headers).await {
             Ok(caller) => {
-                let page = page(&parts.headers, caller.viewer());
+                // It is put into a page that says already who looks, and others get it too.
+                let live = parts.headers.contains_key(LIVE);
+                let viewer = if live { caller.nameless() } else { caller.viewer() };
+                let page = page(app, &parts.headers, viewer);
                 Ok(Self { caller, page })
             }
             Err(denied) if parts.headers.contains_key(header::AUTHORIZATION) => {
@@ -44,22 +51,25 @@ impl FromRequestParts<Arc<App>> for Visitor {
                         encoded.push_str(&format!("%{byte:02X}"));
                     }
                 }
-                Err(Redirect::to(&format!("/login?next={encoded}")).into_response())
+                let mut shown = Redirect::to(&format!("/login?next={encoded}")).into_response();
+                shown.extensions_mut().insert(Refused);
+                Err(shown)
             }
         }
     }
 }
 
 /// What every page needs.
-pub(super) fn page(headers: &HeaderMap, viewer: Viewer) -> Page {
+pub(super) fn page(app: &App, headers: &HeaderMap, viewer: Viewer) -> Page {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| {
         host.bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-' | b'[' | b']'))
     });
+    let scheme = if app.tls.is_some() { "https" } else { "http" };
     Page {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         now: Time::now(),
-        base: format!("http://{}", host.unwrap_or("127.0.0.1:10210")),
+        base: format!("{scheme}://{}", host.unwrap_or("127.0.0.1:10210")),
         viewer,
     }
 }

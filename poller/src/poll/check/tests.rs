@@ -8,7 +8,12 @@ fn now() -> Time {
 }
 
 fn instance(name: &str, instance_id: u32) -> Instance {
-    Instance { name: name.parse().unwrap(), namespace: "default".into(), instance_id }
+    Instance {
+        name: name.parse().unwrap(),
+        namespace: "default".into(),
+        instance_id,
+        pm2_home: None,
+    }
 }
 
 fn sampled(instance_id: u32) -> SampledProcess {
@@ -43,6 +48,7 @@ fn page() -> JournalPage {
         entries: vec![sample(4), event(5), sample(6)],
         after: 6,
         lost: 0,
+        anew: false,
         more: false,
         state_revision: 1,
         state: None,
@@ -74,6 +80,7 @@ fn a_new_epoch_goes_on_or_begins_anew() {
     assert!(!check(page(), &from("", 0), now()).unwrap().anew, "never asked before");
     assert!(!check(page(), &from("former", 3), now()).unwrap().anew, "goes on");
     assert!(check(page(), &from("former", 99), now()).unwrap().anew);
+    assert!(check(JournalPage { anew: true, ..page() }, &from("former", 3), now()).unwrap().anew);
     // What of the new journal is gone is told by `lost`, not by this.
     let late = JournalPage { lost: 2, ..page() };
     assert_eq!(check(late, &from("", 0), now()).unwrap().page.lost, 2);

@@ -1,0 +1,195 @@
+//! A poller that is used for long: whether its memory grows, and what it has open.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::fleet::new_poller_token;
+use crate::process;
+use crate::program::Launch;
+use crate::sim::SimulatorProcess;
+use crate::wait::wait_until;
+use anyhow::Context;
+
+/// How often memory and descriptors are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How large, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Servers.
+    pub servers: u32,
+    /// Of polls.
+    pub interval: Duration,
+    /// From when everything was polled a few times.
+    pub time: Duration,
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// MiB an hour by which resident memory grew in the second half of the time.
+    pub slope: f64,
+    /// MiB at the end.
+    pub resident: f64,
+    /// Least and most descriptors in the second half.
+    pub descriptors: (usize, usize),
+    /// Largest write-ahead log, in bytes.
+    pub log: u64,
+    /// Polls, and those that failed.
+    pub polls: (f64, f64),
+    /// Answers to those who used it, and those that were not 200 or 202.
+    pub answers: (u64, u64),
+}
+
+/// Uses a poller of a simulated fleet as people and programs do: lists, pages, metrics, history,
+/// commands, streams that come and go.
+///
+/// # Errors
+/// Something does not run, or ends.
+pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
+    let arguments = [
+        "--servers".to_owned(),
+        settings.servers.to_string(),
+        "--sample-interval".to_owned(),
+        "1s".to_owned(),
+        "--crash-every".to_owned(),
+        "1m".to_owned(),
+    ];
+    let simulator = SimulatorProcess::start(&arguments).await?;
+    let launch = Launch::poller()?;
+    let log = launch.folder().join("log");
+    let text = format!(
+        "database = \"poller.db\"\npoll_interval = \"{}s\"\nanonymous_read = true\n{}",
+        settings.interval.as_secs(),
+        simulator.blocks()?
+    );
+    let launch = launch.configuration(&text)?.log_to(log);
+    let configuration = launch.folder().join("configuration.toml").display().to_string();
+    let token = new_poller_token(&configuration, "admin", "admin").await?;
+    let poller = launch.start().await?;
+    let client = Client::new(poller.launch().base())?.with_token(&token);
+    let polls = async || -> anyhow::Result<(f64, f64)> {
+        let page = client.get("/metrics").await?.ok()?;
+        let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
+        let lines = page.lines().filter(|line| line.starts_with("pm2_poller_polls_total{"));
+        let (good, failed): (Vec<_>, Vec<_>) = lines.partition(|it| it.contains("\"success\""));
+        let sum = |lines: Vec<&str>| lines.into_iter().filter_map(value).sum::<f64>();
+        Ok((sum(good), sum(failed)))
+    };
+    let some = 3.0 * f64::from(settings.servers);
+    wait_until("all are polled", Duration::from_secs(60), async || {
+        (polls().await.ok()?.0 >= some).then_some(())
+    })
+    .await?;
+
+    let counts = Arc::new(Counts::default());
+    let using = tokio::spawn(used(client.clone(), settings.servers, Arc::clone(&counts)));
+    let database = poller.launch().folder().join("poller.db-wal");
+    let start = Instant::now();
+    let mut looks: Vec<(f64, f64)> = Vec::new();
+    let mut descriptors = Vec::new();
+    let mut log = 0;
+    while start.elapsed() < settings.time {
+        tokio::time::sleep(LOOK.min(settings.time / 4)).await;
+        anyhow::ensure!(!poller.has_ended(), "the poller has ended: {}", poller.stderr());
+        anyhow::ensure!(!using.is_finished(), "nobody uses it any more");
+        let resident = process::memory(poller.pid(), "Rss").context("no memory")?;
+        log = log.max(std::fs::metadata(&database).map_or(0, |file| file.len()));
+        if start.elapsed() >= settings.time / 2 {
+            let hours = start.elapsed().as_secs_f64() / 3600.0;
+            looks.push((hours, resident as f64 / f64::from(1 << 20)));
+            descriptors.push(process::open_files(poller.pid()));
+        }
+    }
+    let polls = polls().await?;
+    using.abort();
+    let answers = (counts.all.load(Ordering::Relaxed), counts.wrong.load(Ordering::Relaxed));
+    let least = descriptors.iter().copied().min().context("no look at it")?;
+    Ok(Outcome {
+        slope: slope(&looks),
+        resident: looks.last().map_or(f64::NAN, |(_, resident)| *resident),
+        descriptors: (least, descriptors.iter().copied().max().unwrap_or(least)),
+        log,
+        polls,
+        answers,
+    })
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: AtomicU64,
+    wrong: AtomicU64,
+}
+
+/// Asks for one thing after the other, for ever.
+async fn used(client: Client, servers: u32, counts: Arc<Counts>) {
+    let mut number = 0;
+    loop {
+        number += 1;
+        let server = number % servers;
+        let path = match number % 8 {
+            0 => "/".to_owned(),
+            1 => "/api/servers".to_owned(),
+            2 => "/metrics".to_owned(),
+            3 => format!("/servers/vm{server}/apps/slot-a"),
+            4 => format!("/api/servers/vm{server}/apps/slot-a/metrics?from=1h"),
+            5 => "/api/events?limit=100".to_owned(),
+            6 => {
+                streams(&client, &counts).await;
+                continue;
+            }
+            _ => {
+                let path = format!("/api/commands/vm{server}/apps/slot-b/restart?wait=5s");
+                count(&counts, client.post(&path).await.is_ok_and(|it| it.status <= 202));
+                continue;
+            }
+        };
+        count(&counts, client.get(&path).await.is_ok_and(|answer| answer.status == 200));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn count(counts: &Counts, good: bool) {
+    counts.all.fetch_add(1, Ordering::Relaxed);
+    if !good {
+        counts.wrong.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Some who watch for a moment and go away without a word.
+async fn streams(client: &Client, counts: &Counts) {
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        let request = client.request(reqwest::Method::GET, "/api/events/stream");
+        let answer = request.send().await;
+        count(counts, answer.as_ref().is_ok_and(|answer| answer.status() == 200));
+        open.extend(answer);
+    }
+    if let Some(first) = open.first_mut() {
+        let _ = tokio::time::timeout(Duration::from_millis(500), first.chunk()).await;
+    }
+}
+
+/// How fast the second of each pair grows with the first (least squares).
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let above: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    let below: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    if below > 0.0 { above / below } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_slope() {
+        let points: Vec<(f64, f64)> = (0..10).map(|x| (f64::from(x), f64::from(3 * x))).collect();
+        assert!((slope(&points) - 3.0).abs() < 1e-9);
+        assert_eq!(slope(&[(1.0, 5.0)]), 0.0);
+    }
+}

@@ -1,0 +1,117 @@
+//! A PM2 daemon that hangs, comes back, dies and is started again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use e2e::scene::{self, SOON, metrics, wait_for_instances};
+use e2e::{Client, Pm2, Stopwatch, wait_until};
+use serde_json::json;
+use wire::{EventKind, Record, Status};
+
+const QUICK: Duration = Duration::from_secs(1);
+
+async fn events(client: &Client) -> Result<Vec<EventKind>> {
+    let page: wire::JournalPage = client.json("/api/journal?after=0&limit=10000").await?;
+    let kinds = page.entries.into_iter().filter_map(|entry| match entry.record {
+        Record::Event(event) => Some(event.kind),
+        Record::Sample(_) => None,
+    });
+    Ok(kinds.collect())
+}
+
+#[tokio::test]
+async fn a_hung_daemon_costs_at_most_a_second_and_its_age_is_told() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    pm2.start_apps(vec![json!({"name": "web", "script": "web.js"})]).await?;
+    // So that every scrape wants something of the daemon.
+    let more = "custom_metrics_max_age = \"0\"\nanonymous_read = true";
+    let exporter = scene::guarded_exporter(pm2.home(), more).await?;
+    let client = exporter.program.client();
+    wait_for_instances(client, "web", Status::Online, 1).await?;
+    let before: wire::State = client.json("/api/state").await?;
+    let confirmed = before.pm2.confirmed_at.context("never confirmed")?;
+
+    pm2.freeze()?;
+    for path in ["/metrics", "/api/state", "/api/processes", "/", "/metrics"] {
+        let start = Stopwatch::start(&[exporter.program.pid()]);
+        client.get(path).await?.ok()?;
+        assert!(start.elapsed() <= QUICK, "{path} took {:?}", start.elapsed());
+    }
+    let state: wire::State = client.json("/api/state").await?;
+    assert_eq!(state.processes.len(), 1, "what is known stays");
+    let age = state.time.millis_since(state.pm2.confirmed_at.context("no age")?);
+    assert!(age >= 0 && state.pm2.confirmed_at >= Some(confirmed), "{state:?}");
+    // Not confirmed any more: the age grows from now on.
+    let old = state.pm2.confirmed_at;
+    wait_until("it is told that PM2 does not answer", SOON, async || {
+        let state: wire::State = client.json("/api/state").await.ok()?;
+        (!state.pm2.up && state.pm2.confirmed_at == old && state.pm2.error.is_some()).then_some(())
+    })
+    .await?;
+    assert_eq!(metrics(client).await?.value("pm2_up", &[])?, 0.0);
+    assert_eq!(client.get("/readyz").await?.status, 503);
+
+    pm2.thaw()?;
+    let thawed = Stopwatch::start(&[exporter.program.pid(), pm2.daemon()?]);
+    wait_until("it is well again", SOON, async || {
+        let page = metrics(client).await.ok()?;
+        (page.value("pm2_up", &[]).ok()? == 1.0).then_some(())
+    })
+    .await?;
+    assert!(thawed.elapsed() < Duration::from_secs(2), "after {:?}", thawed.elapsed());
+    let state: wire::State = client.json("/api/state").await?;
+    assert!(state.pm2.up && state.pm2.error.is_none() && state.pm2.confirmed_at > old);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_started_again_is_found_within_two_seconds() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    pm2.start_apps(vec![json!({"name": "web", "script": "web.js"})]).await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    let client = exporter.client();
+    wait_for_instances(client, "web", Status::Online, 1).await?;
+
+    pm2.kill_daemon()?;
+    wait_until("the loss is told", SOON, async || {
+        events(client).await.ok()?.contains(&EventKind::PM2_DISCONNECTED).then_some(())
+    })
+    .await?;
+    assert!(scene::instances(client, "web").await?.is_empty(), "gone with its daemon");
+
+    pm2.ensure_daemon().await?;
+    let back = Stopwatch::start(&[exporter.pid(), pm2.daemon()?]);
+    wait_until("it is found again", SOON, async || {
+        let state: wire::State = client.json("/api/state").await.ok()?;
+        state.pm2.up.then_some(())
+    })
+    .await?;
+    assert!(back.elapsed() < Duration::from_secs(2), "after {:?}", back.elapsed());
+    pm2.start_apps(vec![json!({"name": "web", "script": "web.js"})]).await?;
+    wait_for_instances(client, "web", Status::Online, 1).await?;
+
+    let told = events(client).await?;
+    let about_pm2: Vec<&EventKind> =
+        told.iter().filter(|kind| kind.as_str().starts_with("pm2_")).collect();
+    assert_eq!(
+        about_pm2,
+        [&EventKind::PM2_CONNECTED, &EventKind::PM2_DISCONNECTED, &EventKind::PM2_CONNECTED]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_to_a_hung_daemon_ends_with_its_deadline() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    pm2.start_apps(vec![json!({"name": "web", "script": "web.js"})]).await?;
+    let exporter = scene::guarded_exporter(pm2.home(), "").await?;
+    wait_for_instances(&exporter.read, "web", Status::Online, 1).await?;
+    pm2.freeze()?;
+    let start = Stopwatch::start(&[exporter.program.pid()]);
+    let answer = exporter.control.post("/api/processes/web/restart?wait=2s").await?;
+    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    assert!(matches!(answer.status, 202 | 502..=504), "{} {}", answer.status, answer.text);
+    let stop = exporter.program.stop(Duration::from_secs(5)).await?;
+    assert_eq!(stop.code, Some(0), "{}", stop.stderr);
+    Ok(())
+}

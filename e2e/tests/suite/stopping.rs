@@ -1,0 +1,178 @@
+//! SIGTERM: what is under way ends, and the program with it, whatever hangs.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use e2e::scene::{self, SOON, Server};
+use e2e::{FakePm2, Mode, Pm2, Stopwatch, pm2_process, wait_until};
+use rustix::process::Signal;
+use serde_json::json;
+
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Takes connections and says nothing.
+fn black_hole() -> Result<(String, Arc<Mutex<Vec<TcpStream>>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            into.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        }
+    });
+    Ok((url, taken))
+}
+
+/// How many of them the other side still holds open.
+fn open(streams: &Mutex<Vec<TcpStream>>) -> usize {
+    let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
+    let still_open = |stream: &mut TcpStream| {
+        let mut buffer = [0; 4096];
+        stream.set_nonblocking(true).is_ok()
+            && loop {
+                match stream.read(&mut buffer) {
+                    Ok(0) => break false,
+                    Ok(_) => {}
+                    Err(error) => break error.kind() == std::io::ErrorKind::WouldBlock,
+                }
+            }
+    };
+    streams.retain_mut(still_open);
+    streams.len()
+}
+
+#[tokio::test]
+async fn fifty_hung_polls_do_not_hold_the_poller() -> Result<()> {
+    let (url, taken) = black_hole()?;
+    let launch = e2e::Launch::poller()?;
+    let mut configuration =
+        "database = \"poller.db\"\npoll_interval = \"5s\"\npoll_timeout = \"5s\"\n".to_owned();
+    for number in 0..50 {
+        configuration += &format!("[[servers]]\nid = \"vm{number}\"\nurl = {url:?}\n");
+    }
+    let poller = launch.configuration(&configuration)?.start().await?;
+    wait_until("nearly all polls hang", SOON, async || (open(&taken) >= 45).then_some(())).await?;
+    let start = Instant::now();
+    let ended = poller.stop(DEADLINE).await?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(start.elapsed() < DEADLINE);
+    Ok(())
+}
+
+#[tokio::test]
+async fn waiting_readers_and_a_hung_pm2_do_not_hold_the_exporter() -> Result<()> {
+    let fake = FakePm2::start(pm2_process::processes(3))?;
+    let exporter = scene::exporter(fake.home()).await?;
+    scene::wait_for_instances(exporter.client(), "app-0", wire::Status::Online, 1).await?;
+    let state: wire::State = exporter.client().json("/api/state").await?;
+    let path = format!(
+        "/api/journal?epoch={}&after={}&wait=30s",
+        state.journal.epoch,
+        state.journal.next + 1000
+    );
+    let waiting: Vec<_> = (0..10)
+        .map(|_| {
+            let (client, path) = (exporter.client().clone(), path.clone());
+            tokio::spawn(async move { client.get(&path).await })
+        })
+        .collect();
+    fake.set_mode(Mode::Hangs)?;
+    let ended = exporter.stop(DEADLINE).await?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for wait in waiting {
+        // An answer or a closed connection, but an end.
+        let _ = wait.await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_journal_that_waits_answers_when_the_exporter_stops() -> Result<()> {
+    let fake = FakePm2::start(pm2_process::processes(3))?;
+    let exporter = scene::exporter(fake.home()).await?;
+    scene::wait_for_instances(exporter.client(), "app-0", wire::Status::Online, 1).await?;
+    let page: wire::JournalPage = exporter.client().json("/api/journal?after=0").await?;
+    let (epoch, after) = (&page.journal.epoch, page.after);
+    let request = format!(
+        "GET /api/journal?epoch={epoch}&after={after}&wait=30s HTTP/1.1\r\n\
+         Host: localhost\r\nConnection: close\r\n\r\n"
+    );
+    let mut waiting = TcpStream::connect(exporter.launch().address())?;
+    waiting.set_read_timeout(Some(SOON))?;
+    waiting.write_all(request.as_bytes())?;
+    wait_until("the request was read", SOON, async || has_read(&waiting).ok()?.then_some(()))
+        .await?;
+    let ended = exporter.stop(DEADLINE).await?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer)?;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "cut off instead of answered: {answer:?}");
+    assert!(answer.contains("\"entries\""), "{answer}");
+    Ok(())
+}
+
+/// Whether the other side has taken all that was written here: its queue is empty.
+fn has_read(stream: &TcpStream) -> Result<bool> {
+    let hexadecimal = |port: u16| format!(":{port:04X}");
+    let here = hexadecimal(stream.local_addr()?.port());
+    let there = hexadecimal(stream.peer_addr()?.port());
+    let connections = std::fs::read_to_string("/proc/net/tcp")?;
+    let queue = connections.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, _, queues, ..] = fields[..] else { return None };
+        (local.ends_with(&there) && remote.ends_with(&here)).then_some(queues.to_owned())
+    });
+    Ok(queue.context("no such connection")?.ends_with(":00000000"))
+}
+
+#[tokio::test]
+async fn a_command_under_way_is_finished_and_recorded() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    // PM2 gives it 1.6 s to end before it kills it.
+    pm2.start_apps(vec![json!({"name": "stubborn", "script": "stubborn.js"})]).await?;
+    let exporter = scene::guarded_exporter(pm2.home(), "").await?;
+    scene::wait_for_instances(&exporter.read, "stubborn", wire::Status::Online, 1).await?;
+    let poller = scene::poller(&[Server::of("vm1", &exporter)], "").await?;
+    poller.wait_for("vm1", "online").await?;
+    let asking = tokio::spawn({
+        let admin = poller.admin.clone();
+        async move { admin.post("/api/commands/vm1/apps/stubborn/restart?wait=30s").await }
+    });
+    wait_until("it is under way", SOON, async || {
+        let state = &pm2.processes_of("stubborn").ok()?.pop()?["pm2_env"]["status"];
+        (*state == "stopping").then_some(())
+    })
+    .await?;
+    let launch = poller.program.launch();
+    let ended = poller.program.stop(DEADLINE).await?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let _ = asking.await?;
+    let program = launch.start().await?;
+    let admin = program.client().with_token(&poller.token);
+    let commands: serde_json::Value = admin.json("/api/commands").await?;
+    let record = &commands["commands"][0];
+    let status = record["status"].as_str().context("no command on record")?;
+    assert!(["succeeded", "unknown"].contains(&status), "{record}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() -> Result<()> {
+    let fake = FakePm2::start(pm2_process::processes(3))?;
+    let exporter = scene::exporter(fake.home()).await?;
+    // A request that is never finished keeps the first stop waiting.
+    let address = exporter.launch().address();
+    let mut half = TcpStream::connect(&address)?;
+    half.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n")?;
+    exporter.signal(Signal::TERM);
+    wait_until("it no longer listens", SOON, async || TcpStream::connect(&address).err()).await?;
+    let start = Stopwatch::start(&[exporter.pid()]);
+    let ended = exporter.stop(DEADLINE).await?;
+    assert!(ended.code.is_some(), "{}", ended.stderr);
+    assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! A token of the exporter may be limited to apps and slots and may end: on every route, what is not
+//! named is refused, and the refusal says by which limit.
+
+use anyhow::{Context, Result};
+use e2e::scene::{self, SOON, metrics, succeeded, wait_for_instances};
+use e2e::{Client, FakePm2, Launch, Program, pm2_process, wait_until};
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use wire::Status;
+
+struct Scene {
+    fake: FakePm2,
+    program: Program,
+    limited: Client,
+    block: String,
+    free: Client,
+    free_block: String,
+}
+
+async fn scene() -> Result<Scene> {
+    let mut processes = pm2_process::processes(2);
+    for (pm_id, name) in [(2, "slot-a"), (3, "slot-b"), (4, "web-1")] {
+        processes.push(pm2_process::process(pm_id, name, std::process::id()));
+    }
+    let fake = FakePm2::start(processes)?;
+    let scopes = ["read", "control", "deploy"];
+    let (free, free_block) = scene::exporter_token("free", &scopes)?;
+    let (token, block) = scene::exporter_token("limited", &scopes)?;
+    let limits = "apps = [\"app-1\", \"web-*\"]\nslots = [\"a\"]\n";
+    let launch = Launch::exporter()?.pm2_home(fake.home());
+    let launch = launch.configuration(&format!("{free_block}{block}{limits}"))?;
+    let program = launch.start().await?;
+    let (limited, free) = (program.client().with_token(token), program.client().with_token(free));
+    wait_for_instances(&free, "web-1", Status::Online, 1).await?;
+    Ok(Scene { fake, program, limited, block, free, free_block })
+}
+
+/// Refused, and told why.
+fn refused(answer: &e2e::Answer) -> Result<()> {
+    let told = answer.problem(403, "forbidden").with_context(|| answer.request.clone())?;
+    for word in ["\"limited\"", "apps: app-1, web-*", "slots: a"] {
+        anyhow::ensure!(told.detail.contains(word), "{}: {}", answer.request, told.detail);
+    }
+    Ok(())
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(|it| it["name"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn what_is_not_named_is_not_shown_and_not_done() -> Result<()> {
+    let Scene { fake, program: _program, limited, free, .. } = scene().await?;
+    let seen = ["app-1", "slot-a", "web-1"];
+
+    // What shows all shows what is named.
+    let state: Value = limited.json("/api/state").await?;
+    assert_eq!(names(&state["processes"]), seen);
+    assert!(state["slots"].as_array().context("no slots")?.iter().all(|slot| slot["slot"] == "a"));
+    assert_eq!(names(&limited.json::<Value>("/api/processes").await?["processes"]), seen);
+    let page = metrics(&limited).await?;
+    let mut shown: Vec<&str> =
+        page.all("pm2_process_up", &[]).iter().map(|it| it.labels["name"].as_str()).collect();
+    shown.sort_unstable();
+    assert_eq!(shown, seen);
+    assert!(page.iter().all(|it| it.labels.get("name").is_none_or(|name| seen.contains(&&**name))));
+    let landing = limited.get("/").await?.ok()?;
+    assert!(landing.contains("app-1") && !landing.contains("app-0") && !landing.contains("slot-b"));
+    let slots: wire::SlotList = limited.json("/api/slots").await?;
+    assert!(slots.slots.iter().all(|slot| slot.slot.as_str() == "a"));
+    // What cannot be shown in part is not shown.
+    refused(&limited.get("/api/journal").await?)?;
+
+    let foreign = json!({"target": {"app": "app-0"}, "action": "restart"});
+    succeeded(&free.put("/api/commands/others?wait=30s", &foreign).await?)?;
+    for path in [
+        "/api/processes/app-0",
+        "/api/processes/nobody",
+        "/api/processes/slot-b",
+        "/api/processes/app-0/logs",
+        "/api/processes/slot-b/logs",
+        "/api/processes/b/status",
+        "/api/commands/others",
+        "/api/slots/b",
+        "/api/slots/zz",
+        "/api/slots/b/deployments",
+        "/api/slots/b/deployments/x",
+        "/api/slots/b/deployments/x/log",
+    ] {
+        refused(&limited.get(path).await?)?;
+    }
+    let calls = fake.calls().len();
+    for path in [
+        "/api/processes/app-0/restart",
+        "/api/processes/app-10/restart",
+        "/api/processes/nobody/stop",
+        // The slot is reached, and its process by its name is not.
+        "/api/processes/slot-a/reload",
+        "/api/processes/b/restart",
+        "/api/restart/b",
+        "/api/slots/b/restart",
+        "/api/slots/b/stop",
+        "/api/slots/b/rollback",
+        "/api/slots/b/deploy",
+    ] {
+        refused(&limited.post(path).await?)?;
+    }
+    for (path, body) in [
+        ("/api/commands/mine", foreign.clone()),
+        ("/api/commands/mine", json!({"target": {"slot": "b"}, "action": "restart"})),
+        ("/api/commands/mine", json!({"target": {"slot": "b"}, "action": "reload"})),
+        ("/api/slots/b/env", json!({"env": {"A": "b"}})),
+    ] {
+        refused(&limited.put(path, &body).await?)?;
+    }
+    assert_eq!(fake.calls().len(), calls, "{:?}", fake.calls());
+
+    // What is named is.
+    for path in ["/api/processes/app-1", "/api/processes/slot-a", "/api/slots/a"] {
+        limited.get(path).await?.ok()?;
+    }
+    succeeded(&limited.post("/api/processes/web-1/restart").await?)?;
+    let mine = json!({"target": {"app": "app-1"}, "action": "restart"});
+    succeeded(&limited.put("/api/commands/mine?wait=30s", &mine).await?)?;
+    limited.get("/api/commands/mine").await?.ok()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_limit_and_an_end_are_taken_up_by_a_reload() -> Result<()> {
+    let Scene { fake: _fake, program, limited, block, free, free_block } = scene().await?;
+    let launch = program.launch();
+    let reload = |text: String| -> Result<()> {
+        launch.folder().write("configuration.toml", &text)?;
+        program.signal(Signal::HUP);
+        Ok(())
+    };
+    let status = async |client: &Client, wanted: u16| {
+        wait_until(&format!("the answer is {wanted}"), SOON, async || {
+            (client.get("/api/journal").await.ok()?.status == wanted).then_some(())
+        })
+        .await
+    };
+    status(&limited, 403).await?;
+    reload(format!("{free_block}{block}"))?;
+    status(&limited, 200).await?;
+    // Two at once are good, until one ends.
+    status(&free, 200).await?;
+    let soon = wire::Time::now().plus_millis(1_500);
+    reload(format!("{free_block}{block}expires = \"{soon}\"\n"))?;
+    status(&limited, 401).await?;
+    let told = limited.get("/api/state").await?.problem(401, "unauthorized")?;
+    assert!(told.detail.contains("expired at"), "{}", told.detail);
+    let change = limited.request(Method::POST, "/api/processes/app-1/restart");
+    limited.send(change).await?.problem(401, "unauthorized")?;
+    status(&free, 200).await
+}
+
+#[tokio::test]
+async fn the_command_makes_limited_tokens() -> Result<()> {
+    let arguments = [
+        "token",
+        "create",
+        "--name",
+        "ci",
+        "--scope",
+        "deploy",
+        "--app",
+        "a\"b*",
+        "--slot",
+        "a",
+        "--expires",
+        "90d",
+    ];
+    let ended = Launch::exporter()?.with(&arguments).run().await?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let (block, token) = ended.stdout.trim_end().rsplit_once('\n').context("one line")?;
+    for line in ["apps = [\"a\\\"b*\"]", "slots = [\"a\"]", "expires = \""] {
+        assert!(block.contains(line), "{block}");
+    }
+    // What it prints is what it reads.
+    let fake = FakePm2::start(pm2_process::processes(1))?;
+    let program = Launch::exporter()?.pm2_home(fake.home()).configuration(block)?.start().await?;
+    let ci = program.client().with_token(token);
+    let told = ci.get("/api/state").await?.problem(403, "forbidden")?;
+    assert!(told.detail.contains("lacks the scope read"), "{}", told.detail);
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Commands for servers that are away. They wait, in the order in which they came, one of a
+//! server at a time; are sent once when the server answers; and expire otherwise. What waits is
+//! on the disk, so that a restart of the poller changes nothing of it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use dashboards::ServerStatus;
+use service::problem::ProblemResponse;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use wire::{CommandId, CommandStatus, ServerId, Time};
+
+use super::{CLOSE_AGAIN, CLOSE_TRIES, Commands, Open, Order, run, unavailable};
+use crate::store::{Canceller, Outcome, StoredCommand};
+
+/// The longest that a command may wait.
+pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+/// Commands that wait at a time, of all servers and of one.
+const MOST: usize = 500;
+const MOST_OF_SERVER: usize = 32;
+/// How often is looked for what is due.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// One that waits.
+#[derive(Clone, Debug)]
+struct Waiting {
+    command: StoredCommand,
+    body: Vec<u8>,
+    timeout: Duration,
+    until: Time,
+    /// It is being sent.
+    leaves: bool,
+    /// It could not be sent then: the server must answer again first.
+    tried: Option<Time>,
+}
+
+/// What waits, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Vec<Waiting>>,
+    changed: Notify,
+}
+
+impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove(&self, id: &CommandId) {
+        self.waiting().retain(|it| it.command.record.id != *id);
+    }
+
+    /// It stays after all.
+    fn stays(&self, id: &CommandId, tried: Option<Time>) {
+        for it in self.waiting().iter_mut().filter(|it| it.command.record.id == *id) {
+            (it.leaves, it.tried) = (false, tried);
+        }
+    }
+
+    /// Whether one more may wait.
+    ///
+    /// # Errors
+    /// 503: too many do.
+    pub(super) fn has_room(&self, server: &ServerId) -> Result<(), ProblemResponse> {
+        let waiting = self.waiting();
+        let of_server = waiting.iter().filter(|it| it.command.server == *server).count();
+        if waiting.len() < MOST && of_server < MOST_OF_SERVER {
+            return Ok(());
+        }
+        let detail =
+            format!("{of_server} commands of {server} and {} in all wait already", waiting.len());
+        Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
+    }
+}
+
+/// Why a command is not cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCancelled {
+    /// It was sent.
+    UnderWay,
+    /// It has ended.
+    Ended(CommandStatus),
+}
+
+impl Commands {
+    /// Lets a command wait that is on record as queued.
+    pub(super) fn enqueue(
+        &self,
+        command: StoredCommand,
+        body: Vec<u8>,
+    ) -> watch::Receiver<Option<Arc<StoredCommand>>> {
+        let (done, ended) = watch::channel(None);
+        let open = Open { server: command.server.clone(), done, waits: true };
+        self.open().insert(command.record.id.clone(), open);
+        let until = command.queued_until.unwrap_or_else(crate::world::now);
+        let followed = command.follow_until.unwrap_or(until).millis_since(until);
+        let timeout = Duration::from_millis(followed.max(0).unsigned_abs());
+        let waiting = Waiting { command, body, timeout, until, leaves: false, tried: None };
+        self.queue.waiting().push(waiting);
+        self.queue.changed.notify_one();
+        ended
+    }
+
+    /// Sends what waits as its servers answer, until `stop`.
+    pub async fn deliver(self: &Arc<Self>, stop: CancellationToken) {
+        loop {
+            let waiting = self.queue.waiting().len();
+            self.metrics.commands_queued.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.queue.changed.notified() => {}
+                () = tokio::time::sleep(LOOK), if waiting > 0 => {}
+            }
+            self.look(crate::world::now());
+        }
+    }
+
+    fn look(self: &Arc<Self>, now: Time) {
+        let mut busy: HashSet<ServerId> = HashSet::new();
+        let (mut due, mut late) = (Vec::new(), Vec::new());
+        for it in self.queue.waiting().iter_mut() {
+            let server = &it.command.server;
+            // An earlier one of the same server comes first, whether it can be sent or not.
+            let is_first = busy.insert(server.clone());
+            if it.leaves {
+                continue;
+            }
+            if it.until <= now {
+                it.leaves = true;
+                late.push(it.clone());
+            } else if is_first && self.answers(server, it.tried) {
+                it.leaves = true;
+                due.push(it.clone());
+            }
+        }
+        for it in due {
+            let this = Arc::clone(self);
+            self.tasks.spawn(async move { this.send(it).await });
+        }
+        for it in late {
+            let this = Arc::clone(self);
+            self.tasks.spawn(async move {
+                this.queue.remove(&it.command.record.id);
+                let words = format!("{} did not answer in time", it.command.server);
+                let outcome = run::ended(CommandStatus::Expired, "expired", words);
+                this.close(it.command, outcome).await;
+            });
+        }
+    }
+
+    /// Whether a server answers, and did so after a moment.
+    fn answers(&self, server: &ServerId, after: Option<Time>) -> bool {
+        self.fleet.get(server).is_some_and(|member| {
+            let online = member.status(self.fleet.stale_after()) == ServerStatus::Online;
+            online && after.is_none_or(|after| member.last_success > Some(after))
+        })
+    }
+
+    async fn send(self: &Arc<Self>, it: Waiting) {
+        let id = it.command.record.id.clone();
+        let (server, action) = (&it.command.server, it.command.record.action);
+        // It may be long ago that they were asked whether they may.
+        let may = it.command.token.is_some_and(|by| self.access.may_still(by, server, action));
+        if !may {
+            self.queue.remove(&id);
+            let words = "who asked for it may not do that any more".to_owned();
+            let outcome = run::ended(CommandStatus::Refused, "forbidden", words);
+            return self.close(it.command, outcome).await;
+        }
+        let until = crate::world::now().plus_millis(super::millis(it.timeout));
+        match self.store.begin_command(id.clone(), until).await {
+            Ok(true) => {}
+            // Cancelled meanwhile, and told so.
+            Ok(false) => return self.queue.remove(&id),
+            Err(error) => {
+                self.metrics.store_errors.with_label_values(&[error.label()]).inc();
+                tracing::error!(%error, command = %id, "not on record, and so not sent");
+                tokio::time::sleep(CLOSE_AGAIN).await;
+                return self.queue.stays(&id, None);
+            }
+        }
+        tracing::info!(command = %id, %server, %action, "a command that waited is sent");
+        self.metrics.commands_running.inc();
+        let tried = crate::world::now();
+        let outcome = match self.fleet.get(server) {
+            Some(member) => {
+                run::run(&self.client, &member.target, &id, it.body.clone(), it.timeout).await
+            }
+            None => run::ended(CommandStatus::Failed, run::UNREACHABLE, String::new()),
+        };
+        self.metrics.commands_running.dec();
+        let unsent = outcome.problem.as_deref() == Some(run::UNREACHABLE);
+        if unsent && crate::world::now() < it.until && self.requeue(&id, &outcome).await {
+            return self.queue.stays(&id, Some(tried));
+        }
+        self.queue.remove(&id);
+        self.close(it.command, outcome).await;
+    }
+
+    /// Puts on record that a command waits again, since nothing was sent.
+    async fn requeue(&self, id: &CommandId, outcome: &Outcome) -> bool {
+        let why = outcome.error.clone().unwrap_or_default();
+        for _ in 0..CLOSE_TRIES {
+            match self.store.requeue_command(id.clone(), why.clone()).await {
+                Ok(done) => return done,
+                Err(error) => {
+                    tracing::error!(command = %id, %error, "that it waits again was not stored");
+                    tokio::time::sleep(CLOSE_AGAIN).await;
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes a command back that was not sent yet.
+    ///
+    /// # Errors
+    /// It cannot be put on record, and waits on.
+    pub async fn cancel(
+        &self,
+        command: &StoredCommand,
+        by: Canceller,
+    ) -> Result<Result<Arc<StoredCommand>, NotCancelled>, ProblemResponse> {
+        let id = &command.record.id;
+        let failed = |error: crate::store::StoreError| {
+            self.metrics.store_errors.with_label_values(&[error.label()]).inc();
+            tracing::error!(%error, command = %id, "a command was not cancelled");
+            unavailable("it could not be put on record that the command is cancelled")
+        };
+        let cancelled = self.store.cancel_command(id.clone(), by).await.map_err(failed)?;
+        let now = self.store.command(id).await.map_err(failed)?;
+        let now = Arc::new(now.unwrap_or_else(|| command.clone()));
+        if !cancelled {
+            return Ok(Err(match now.record.status {
+                status if status.is_final() => NotCancelled::Ended(status),
+                _ => NotCancelled::UnderWay,
+            }));
+        }
+        tracing::info!(command = %id, "a command is cancelled");
+        self.metrics.commands.with_label_values(&[CommandStatus::Cancelled.as_str()]).inc();
+        self.queue.remove(id);
+        if let Some(open) = self.open().remove(id) {
+            open.done.send_replace(Some(Arc::clone(&now)));
+        }
+        Ok(Ok(now))
+    }
+}
+
+/// Whether a command may be kept until its server is back.
+///
+/// # Errors
+/// 422: it holds what is never kept.
+pub(super) fn keepable(order: &Order, action: wire::Action) -> Result<(), ProblemResponse> {
+    if order.may_be_kept(action) {
+        return Ok(());
+    }
+    Err(ProblemResponse::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "not_queueable",
+        "queue: values of variables and parameters, credentials of a repository and command lines \
+         are never kept, so a command that has them cannot wait",
+    ))
+}

@@ -1,0 +1,391 @@
+//! One command for many servers: one after another or in batches, each watched until it is well
+//! and has stayed so; the first that is not ends it. It is one record with a command a part, all
+//! of it on the disk before anything is sent. A restart of the poller ends it too: what was sent
+//! is asked for like any other command, and the rest is not run unasked.
+
+mod roll;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use dashboards::ServerStatus;
+use serde::{Deserialize, Serialize};
+use service::problem::ProblemResponse;
+use tokio::sync::watch;
+use wire::{Action, AppName, CommandId, CommandStatus, ServerId, SlotId, Status, Target, Time};
+
+use super::order::Order;
+use super::record::new_id;
+use super::{Commands, millis, unavailable, unknown_server};
+use crate::access::Caller;
+use crate::fleet::Member;
+use crate::store::{Canceller, NewAudit, NewCommand, NewSelection, Selected, StoredSelection};
+
+/// Most parts, and most that run at a time.
+const MOST: usize = 2000;
+pub(crate) const MOST_AT_A_TIME: usize = 100;
+/// Selections under way at a time.
+const MOST_UNDER_WAY: usize = 16;
+
+/// Which servers are meant: those that fit all of it and have the app or slot.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Select {
+    /// An app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppName>,
+    /// Or a slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<SlotId>,
+    /// Servers of this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Servers with this tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// These servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Servers>,
+}
+
+/// One, or several.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Servers {
+    /// One.
+    One(ServerId),
+    /// Several.
+    Several(BTreeSet<ServerId>),
+}
+
+impl Servers {
+    fn all(&self) -> Vec<&ServerId> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Several(ids) => ids.iter().collect(),
+        }
+    }
+}
+
+/// What somebody wants done to a selection.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    /// To which.
+    pub select: Select,
+    /// What each part is about.
+    pub target: Target,
+    /// What.
+    pub action: Action,
+    /// What that takes.
+    pub order: Order,
+    /// Parts at a time.
+    pub batch: usize,
+    /// Most that may be away at a time.
+    pub max_unavailable: Option<usize>,
+    /// How long each is watched once it is well.
+    pub settle: Duration,
+    /// How long it may take to become well.
+    pub health_timeout: Duration,
+    /// Their own name for the request.
+    pub key: Option<String>,
+    /// Who.
+    pub caller: Caller,
+    /// From where.
+    pub address: IpAddr,
+}
+
+/// What would be touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Touched {
+    /// Where.
+    pub server: ServerId,
+    /// `online`, `stale` or `offline`.
+    pub server_status: &'static str,
+    /// Processes of the app, and how many of them are online; none for a slot.
+    pub processes: usize,
+    /// See there.
+    pub online: usize,
+    /// Whether it is all there and well, as far as is known.
+    pub available: bool,
+}
+
+/// One that goes its way.
+#[derive(Clone, Debug)]
+pub(super) struct Rolling {
+    done: watch::Sender<bool>,
+    cancelled: tokio_util::sync::CancellationToken,
+}
+
+impl Commands {
+    /// What a selection means now, for somebody; by server.
+    ///
+    /// # Errors
+    /// 404: a server is named that is not there for them.
+    pub fn touched(
+        &self,
+        caller: &Caller,
+        select: &Select,
+        target: &Target,
+    ) -> Result<Vec<Touched>, ProblemResponse> {
+        let named = select.server.as_ref().map(Servers::all);
+        for id in named.iter().flatten() {
+            if !caller.may_see(id) || self.fleet.get(id).is_none() {
+                return Err(unknown_server(id));
+            }
+        }
+        let stale_after = self.fleet.stale_after();
+        let fits = |member: &Member| {
+            let it = &member.target;
+            caller.may_see(&it.id)
+                && named.as_ref().is_none_or(|named| named.contains(&&it.id))
+                && select.group.as_ref().is_none_or(|group| *group == it.group)
+                && select.tag.as_ref().is_none_or(|tag| it.tags.contains(tag))
+        };
+        let members = self.fleet.all().into_iter().filter(fits);
+        Ok(members.filter_map(|member| touched(&member, target, stale_after)).collect())
+    }
+
+    /// How many of these servers do not serve the target, as far as is known.
+    fn away(&self, servers: &[ServerId], target: &Target) -> usize {
+        let stale_after = self.fleet.stale_after();
+        let available = |id: &&ServerId| {
+            let touched = self.fleet.get(id).and_then(|it| touched(&it, target, stale_after));
+            !touched.is_some_and(|touched| touched.available)
+        };
+        servers.iter().filter(available).count()
+    }
+
+    /// Puts a selection on record and begins with it; gives what is known of it after at most
+    /// `wait`. `whole` is the request, which tells a repeated one from another.
+    ///
+    /// # Errors
+    /// It was refused, and the refusal is on record; or it could not be put on record, and
+    /// nothing was sent.
+    pub async fn roll_out(
+        self: &Arc<Self>,
+        rollout: Rollout,
+        whole: Vec<u8>,
+        wait: Duration,
+    ) -> Result<StoredSelection, ProblemResponse> {
+        let id = new_id().map_err(|error| {
+            tracing::error!(%error, "no random numbers");
+            unavailable("no random numbers for the command's id")
+        })?;
+        let parts = match self.parts(&rollout, &id) {
+            Ok(parts) => parts,
+            Err(problem) => return Err(self.refuse_rollout(&rollout, problem).await),
+        };
+        let body = rollout.order.body(&rollout.target, rollout.action).map_err(|error| {
+            tracing::error!(%error, "a command could not be written as JSON");
+            ProblemResponse::bad_request("body: it cannot be passed on")
+        })?;
+        let new = NewSelection {
+            id: id.clone(),
+            selected: serde_json::to_value(&rollout.select).unwrap_or_default(),
+            target: rollout.target.clone(),
+            action: rollout.action,
+            requested_by: rollout.caller.name().to_owned(),
+            requested_via: rollout.caller.via(),
+            token: rollout.caller.token(),
+            requested_from: rollout.address.to_string(),
+            requested_at: Time::now(),
+            summary: rollout.order.summary(rollout.action),
+            batch: rollout.batch,
+            max_unavailable: rollout.max_unavailable,
+            settle: millis(rollout.settle),
+            idempotency_key: rollout.key.clone(),
+            body_hash: rollout.key.is_some().then(|| Order::hash(&whole, &id).to_vec()),
+            parts: parts.clone(),
+        };
+        match self.store.insert_selection(new).await {
+            Ok(Selected::New) => {}
+            Ok(Selected::Before(before)) => return self.rolled_before(&before, &whole).await,
+            Ok(Selected::KeyOfCommand(before)) => return Err(key_of_another(&before)),
+            Err(error) => {
+                self.metrics.store_errors.with_label_values(&[error.label()]).inc();
+                tracing::error!(%error, "a selection could not be put on record and was not begun");
+                return Err(unavailable(
+                    "the command could not be put on record, so it was not sent",
+                ));
+            }
+        }
+        tracing::info!(
+            command = %id, target = %rollout.target, action = %rollout.action,
+            servers = parts.len(), by = rollout.caller.name(), from = %rollout.address,
+            "a command for a selection"
+        );
+        let (done, mut ended) = watch::channel(false);
+        let rolling = Rolling { done, cancelled: self.stopping.child_token() };
+        self.rolling().insert(id.clone(), rolling.clone());
+        let (this, of) = (Arc::clone(self), id.clone());
+        self.tasks.spawn(async move {
+            this.roll(&of, &rollout, parts, body, &rolling).await;
+            this.rolling().remove(&of);
+            rolling.done.send_replace(true);
+        });
+        let _ = tokio::time::timeout(wait, ended.wait_for(|ended| *ended)).await;
+        self.rolled(&id).await
+    }
+
+    fn parts(&self, rollout: &Rollout, id: &CommandId) -> Result<Vec<NewCommand>, ProblemResponse> {
+        rollout.caller.require_action(rollout.action)?;
+        let touched = self.touched(&rollout.caller, &rollout.select, &rollout.target)?;
+        if touched.is_empty() {
+            let detail = format!("select: no server that fits has {}", rollout.target);
+            return Err(ProblemResponse::not_found("nothing_selected", detail));
+        }
+        if touched.len() > MOST {
+            let detail = format!("select: {} servers; at most {MOST} are taken", touched.len());
+            return Err(ProblemResponse::bad_request(detail));
+        }
+        let away = touched.iter().filter(|it| !it.available).count();
+        if let Some(most) = rollout.max_unavailable.filter(|most| away >= *most) {
+            let detail = format!(
+                "max_unavailable: {away} of {} are away already, and {most} may be",
+                touched.len()
+            );
+            return Err(ProblemResponse::new(StatusCode::CONFLICT, "unavailable", detail));
+        }
+        if self.rolling().len() >= MOST_UNDER_WAY {
+            let detail = format!("{MOST_UNDER_WAY} selections are under way: try again later");
+            return Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+        }
+        let part = |touched: Touched| {
+            let part = new_id().map_err(|error| {
+                tracing::error!(%error, "no random numbers");
+                unavailable("no random numbers for the command's id")
+            })?;
+            Ok(NewCommand {
+                id: part,
+                server: touched.server,
+                target: rollout.target.clone(),
+                action: rollout.action,
+                status: CommandStatus::Queued,
+                requested_by: rollout.caller.name().to_owned(),
+                requested_via: rollout.caller.via(),
+                token: rollout.caller.token(),
+                requested_from: rollout.address.to_string(),
+                requested_at: Time::now(),
+                refusal: None,
+                idempotency_key: None,
+                summary: rollout.order.summary(rollout.action),
+                body_hash: None,
+                follow_until: None,
+                queued_until: None,
+                body: None,
+                part_of: Some(id.clone()),
+            })
+        };
+        touched.into_iter().map(part).collect()
+    }
+
+    async fn refuse_rollout(&self, rollout: &Rollout, problem: ProblemResponse) -> ProblemResponse {
+        if rollout.caller.token().is_none() || !self.access.refusal_has_row(rollout.address) {
+            return problem.on_record();
+        }
+        let row = NewAudit {
+            who: rollout.caller.name().to_owned(),
+            via: rollout.caller.via(),
+            address: rollout.address.to_string(),
+            act: "command",
+            outcome: "refused".to_owned(),
+            subject: format!("{} {} of a selection", rollout.action, rollout.target),
+            detail: Some(problem.problem().detail.clone()),
+            ..NewAudit::default()
+        };
+        if let Err(error) = self.store.record(row).await {
+            tracing::error!(%error, "a refused selection could not be put on record");
+        }
+        problem.on_record()
+    }
+
+    async fn rolled_before(
+        &self,
+        id: &CommandId,
+        body: &[u8],
+    ) -> Result<StoredSelection, ProblemResponse> {
+        let before = self.rolled(id).await?;
+        let hash = before.body_hash.as_deref().unwrap_or_default();
+        if hash != Order::hash(body, id) {
+            return Err(key_of_another(id));
+        }
+        if !before.status.is_final() {
+            let detail = format!("the command with this Idempotency-Key, {id}, is under way");
+            return Err(ProblemResponse::new(StatusCode::CONFLICT, "in_progress", detail));
+        }
+        Ok(before)
+    }
+
+    async fn rolled(&self, id: &CommandId) -> Result<StoredSelection, ProblemResponse> {
+        let found = self.store.selection(id).await.map_err(|error| {
+            self.metrics.store_errors.with_label_values(&[error.label()]).inc();
+            tracing::error!(%error, command = %id, "a selection cannot be read");
+            unavailable("the command is on its way, and its record cannot be read")
+        })?;
+        found.ok_or_else(|| unavailable("the command's record is gone"))
+    }
+
+    /// Takes back what of a selection was not begun. What is under way goes on to its end.
+    ///
+    /// # Errors
+    /// It has ended, or it cannot be put on record that it is cancelled.
+    pub async fn cancel_rollout(
+        &self,
+        id: &CommandId,
+        by: Canceller,
+    ) -> Result<StoredSelection, ProblemResponse> {
+        let cancelled = self.store.cancel_selection(id.clone(), by).await.map_err(|error| {
+            self.metrics.store_errors.with_label_values(&[error.label()]).inc();
+            tracing::error!(%error, command = %id, "a selection was not cancelled");
+            unavailable("it could not be put on record that the command is cancelled")
+        })?;
+        if !cancelled {
+            let status = self.rolled(id).await?.status;
+            let detail = format!("the command {id} has ended already: {}", status.as_str());
+            return Err(ProblemResponse::new(StatusCode::CONFLICT, "conflict", detail));
+        }
+        let rolling = self.rolling().get(id).cloned();
+        if let Some(rolling) = rolling {
+            rolling.cancelled.cancel();
+        }
+        self.rolled(id).await
+    }
+}
+
+fn touched(member: &Member, target: &Target, stale_after: Duration) -> Option<Touched> {
+    let state = member.state.as_deref()?;
+    let status = member.status(stale_after);
+    let is_there = status == ServerStatus::Online;
+    let (processes, online, serves) = match target {
+        Target::App(name) => {
+            let mine = || state.processes.iter().filter(|it| it.instance.name == *name);
+            let online = mine().filter(|it| it.status == Status::Online).count();
+            match mine().count() {
+                0 => return None,
+                count => (count, online, online == count),
+            }
+        }
+        Target::Slot(slot) => {
+            let slot = state.slots.iter().find(|it| it.slot == *slot)?;
+            (0, 0, slot.serving)
+        }
+    };
+    Some(Touched {
+        server: member.target.id.clone(),
+        server_status: status.as_str(),
+        processes,
+        online,
+        available: is_there && serves,
+    })
+}
+
+pub(super) fn key_of_another(before: &CommandId) -> ProblemResponse {
+    ProblemResponse::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "key_reused",
+        format!("Idempotency-Key: was used for another request, the command {before}"),
+    )
+}

@@ -1,0 +1,123 @@
+use std::collections::BTreeMap;
+
+use exposition::alerts;
+
+use super::super::book::tests::{key, receiver};
+use super::super::template::Template;
+use super::*;
+
+fn message() -> Message {
+    let time = Time::from_millis(1_700_000_000_000);
+    let mut errored = key(&alerts::ERRORED, "vm1");
+    errored.labels.extend(
+        [("name", "a<b> & *c*"), ("namespace", "default"), ("instance_id", "0"), ("pm2_home", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let notice = |key, ended| Notice {
+        key,
+        since: time.plus_millis(-60_000),
+        ended,
+        description: "It \"is\" <!channel>\nso.".to_owned(),
+    };
+    let down = key(&alerts::SERVER_DOWN, "vm2");
+    Message { time, notices: vec![notice(errored, None), notice(down, Some(time))], left: 0 }
+}
+
+fn with(kind: Kind) -> Receiver {
+    Receiver {
+        kind,
+        page_url: Some("https://pm2.example".to_owned()),
+        runbook_url: Some("https://wiki.example/pm2".to_owned()),
+        ..receiver()
+    }
+}
+
+fn parsed(kind: Kind) -> Value {
+    serde_json::from_str(&body(&message(), &with(kind))).unwrap()
+}
+
+#[test]
+fn alertmanager_gets_the_labels_that_prometheus_gives() {
+    let alerts = parsed(Kind::Alertmanager);
+    assert_eq!(
+        alerts[0],
+        json!({
+            "labels": {
+                "alertname": "Pm2ProcessErrored", "severity": "critical", "server": "vm1",
+                "name": "a<b> & *c*", "namespace": "default", "instance_id": "0",
+            },
+            "annotations": {
+                "summary": "a<b> & *c* on vm1 is errored: PM2 gave up on it",
+                "description": "It \"is\" <!channel>\nso.",
+                "runbook_url": "https://wiki.example/pm2/Pm2ProcessErrored.md",
+            },
+            "startsAt": "2023-11-14T22:12:20.000Z",
+            "endsAt": "2023-11-15T02:13:20.000Z",
+            "generatorURL": "https://pm2.example/servers/vm1/apps/a%3Cb%3E%20%26%20%2Ac%2A",
+        })
+    );
+    assert_eq!(alerts[1]["endsAt"], "2023-11-14T22:13:20.000Z");
+    assert_eq!(alerts[1]["generatorURL"], "https://pm2.example/servers/vm2");
+}
+
+#[test]
+fn slack_gets_a_text_in_which_nobody_is_addressed() {
+    let slack = parsed(Kind::Slack);
+    assert_eq!(
+        slack["text"],
+        "*PM2: 1 firing, 1 resolved*\n\
+         *FIRING critical:* a&lt;b&gt; &amp; *c* on vm1 is errored: PM2 gave up on it\n\
+         >It \"is\" &lt;!channel&gt; so.\n\
+         >since 2023-11-14T22:12:20Z, \
+         <https://pm2.example/servers/vm1/apps/a%3Cb%3E%20%26%20%2Ac%2A|page>, \
+         <https://wiki.example/pm2/Pm2ProcessErrored.md|runbook>\n\
+         *RESOLVED critical:* vm2 does not answer\n\
+         >since 2023-11-14T22:12:20Z, until 2023-11-14T22:13:20Z, \
+         <https://pm2.example/servers/vm2|page>, \
+         <https://wiki.example/pm2/Pm2ServerDown.md|runbook>"
+    );
+}
+
+#[test]
+fn a_webhook_gets_all_of_it() {
+    let all = parsed(Kind::Webhook(None));
+    assert_eq!(all["status"], "firing");
+    assert_eq!((&all["firing"], &all["resolved"], &all["more"]), (&1.into(), &1.into(), &0.into()));
+    assert_eq!(all["severity"], "critical");
+    assert_eq!(all["alerts"][0]["name"], "Pm2ProcessErrored");
+    assert_eq!(all["alerts"][0]["labels"]["name"], "a<b> & *c*");
+    assert_eq!(all["alerts"][0]["ends_at"], Value::Null);
+    assert_eq!(all["alerts"][1]["status"], "resolved");
+    assert_eq!(all["alerts"][1]["starts_at"], "2023-11-14T22:12:20.000Z");
+}
+
+#[test]
+fn a_template_is_filled() {
+    let template =
+        Template::parse("{\"summary\": {{title}}, \"n\": {{firing}}, \"body\": {{ text }}}");
+    let filled = parsed(Kind::Webhook(Some(template.unwrap())));
+    assert_eq!(filled["summary"], "PM2: 1 firing, 1 resolved");
+    assert_eq!(filled["n"], 1);
+    let text = filled["body"].as_str().unwrap();
+    assert!(text.contains("\nFIRING critical: a<b> & *c* on vm1 is errored"), "{text}");
+    assert!(text.contains("page: https://pm2.example/servers/vm2"), "{text}");
+}
+
+#[test]
+fn a_storm_is_cut_short_for_people() {
+    let one = message().notices.remove(0);
+    let labels: BTreeMap<String, String> = one.key.labels.clone();
+    let notices = (0..100)
+        .map(|n| {
+            let mut notice = one.clone();
+            notice.description = "x".repeat(5_000);
+            notice.key.labels = labels.clone();
+            notice.key.labels.insert("instance_id".to_owned(), n.to_string());
+            notice
+        })
+        .collect();
+    let storm = Message { notices, left: 50, ..message() };
+    let text = body(&storm, &with(Kind::Slack));
+    assert!(text.len() < 20_000 && text.contains("… and 80 more"), "{}", text.len());
+    assert!(text.contains("PM2: 100 firing, 50 more follow"), "{text}");
+}

@@ -1,0 +1,91 @@
+use std::collections::VecDeque;
+
+use wire::Time;
+
+/// Changes that are remembered one by one; beyond it, later ones are taken for the last.
+const MAX: usize = 32;
+
+/// By how much a counter rose within a window of time, as Prometheus' `increase` has it: what
+/// was there when it was first seen is no rise, nor is a fall.
+#[derive(Clone, Debug)]
+pub(super) struct Rise {
+    window: i64,
+    noted: Time,
+    /// What it was at the window's beginning, then when it became what; never empty.
+    values: VecDeque<(Time, u64)>,
+}
+
+impl Rise {
+    /// `window` in milliseconds.
+    pub(super) fn new(window: i64, now: Time, value: u64) -> Self {
+        Self { window, noted: now, values: VecDeque::from([(now, value)]) }
+    }
+
+    pub(super) fn note(&mut self, now: Time, value: u64) {
+        let last = self.values.back().map_or(value, |(_, value)| *value);
+        // Nobody knows when a rise came that was not seen for so long.
+        if value < last || now.millis_since(self.noted) > self.window {
+            self.values.clear();
+        }
+        self.noted = now;
+        let full = self.values.len() == MAX;
+        match self.values.back_mut() {
+            None => self.values.push_back((now, value)),
+            Some((_, last)) if *last == value => {}
+            Some((_, last)) if full => *last = value,
+            Some(_) => self.values.push_back((now, value)),
+        }
+        while self.values.get(1).is_some_and(|(time, _)| now.millis_since(*time) >= self.window) {
+            self.values.pop_front();
+        }
+    }
+
+    /// As of the last note.
+    pub(super) fn by(&self) -> u64 {
+        let ends = self.values.back().zip(self.values.front());
+        ends.map_or(0, |((_, last), (_, first))| last.saturating_sub(*first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(seconds: i64) -> Time {
+        Time::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn what_rose_within_the_window_counts() {
+        let mut rise = Rise::new(60_000, at(0), 7);
+        assert_eq!(rise.by(), 0, "what was there before is no rise");
+        for (second, value, by) in
+            [(10, 8, 1), (20, 10, 3), (65, 10, 3), (70, 10, 2), (80, 10, 0), (90, 3, 0), (95, 4, 1)]
+        {
+            rise.note(at(second), value);
+            assert_eq!(rise.by(), by, "at {second}");
+        }
+        rise.note(at(200), 9);
+        assert_eq!(rise.by(), 0, "it was not seen for longer than the window");
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_rose_in_all_and_all_of_it_while_the_window_lasts(
+            steps in proptest::collection::vec((1i64..5_000, 0u64..50), 1..200)
+        ) {
+            let mut rise = Rise::new(60_000, at(0), 0);
+            let (mut now, mut value) = (at(0), 0);
+            for (after, more) in steps {
+                (now, value) = (now.plus_millis(after), value + more);
+                rise.note(now, value);
+                prop_assert!(rise.by() <= value);
+                prop_assert!(rise.values.len() <= MAX);
+                if now.as_millis() < 60_000 {
+                    prop_assert_eq!(rise.by(), value);
+                }
+            }
+        }
+    }
+}

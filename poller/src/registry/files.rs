@@ -1,0 +1,203 @@
+//! Files that list servers, looked at again and again. One that is wrong, or half written, leaves
+//! what it said before as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::file_sd::{Listed, parse};
+use super::sign::Sign;
+use crate::client::ClientTls;
+
+/// Largest file that is read.
+const MOST: u64 = 16 << 20;
+/// Looks that a file may be missing in a row: some programs remove one to write it anew.
+const MISSING: u32 = 2;
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Of the version that was read last.
+    sign: Option<Sign>,
+    /// That version was too young to be sure that it stays.
+    fresh: bool,
+    /// What the last good version said; `None` when there was none.
+    servers: Option<Vec<Listed>>,
+    error: Option<String>,
+    missing: u32,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Files(BTreeMap<PathBuf, Known>);
+
+impl Files {
+    /// No file is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Every server of every good version, by the names of the files.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &Listed> {
+        self.0.values().flat_map(|known| known.servers.iter().flatten())
+    }
+
+    /// Every file, and what is wrong with it.
+    pub fn all(&self) -> impl Iterator<Item = (&Path, Option<&str>)> {
+        self.0.iter().map(|(path, known)| (path.as_path(), known.error.as_deref()))
+    }
+
+    /// Whether some file was never read in a good version.
+    pub(super) fn has_unread(&self) -> bool {
+        self.0.values().any(|known| known.servers.is_none())
+    }
+
+    /// Looks at the files that these paths mean, reads those that changed, or all when `again`,
+    /// and says whether their servers may have changed.
+    pub(super) fn look(&mut self, paths: &[PathBuf], tls: &ClientTls, again: bool) -> bool {
+        let found = found(paths);
+        let mut changed = false;
+        self.0.retain(|path, known| {
+            known.missing = if found.contains(path) { 0 } else { known.missing + 1 };
+            let stays = known.missing < MISSING && !(again && known.missing > 0);
+            changed |= !stays;
+            stays
+        });
+        for path in found {
+            let known = self.0.entry(path.clone()).or_default();
+            let sign = Sign::of(&path);
+            let looked_at = known.servers.is_some() || known.error.is_some();
+            if looked_at && sign == known.sign && !known.fresh && !again {
+                continue;
+            }
+            let same = looked_at && sign == known.sign && !again;
+            known.sign = sign;
+            known.fresh = sign.is_some_and(|sign| sign.is_fresh());
+            match read(&path, tls) {
+                Ok(servers) => {
+                    let before = known.servers.as_ref().map(|old| comparable(old));
+                    changed |= before != Some(comparable(&servers));
+                    known.servers = Some(servers);
+                    known.error = None;
+                }
+                Err(error) => {
+                    if !same || known.error.as_ref() != Some(&error) {
+                        for line in error.lines() {
+                            tracing::error!(file = %path.display(), "not used: {line}");
+                        }
+                    }
+                    known.error = Some(error);
+                }
+            }
+        }
+        changed
+    }
+}
+
+fn comparable(listed: &[Listed]) -> Vec<(&crate::config::Target, &str)> {
+    listed.iter().map(|it| (&*it.target, it.note.as_str())).collect()
+}
+
+fn read(path: &Path, tls: &ClientTls) -> Result<Vec<Listed>, String> {
+    let size = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    if size > MOST {
+        return Err(format!("is {size} bytes long; at most {MOST} are read"));
+    }
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let json = path.extension().is_some_and(|ending| ending == "json");
+    parse(&text, json, path.parent().unwrap_or(Path::new("")), tls)
+}
+
+/// The files that paths mean whose last part may have `*`. One without it is meant whether it is
+/// there or not.
+fn found(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut all = BTreeSet::new();
+    for path in paths {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if !name.contains('*') {
+            all.insert(path.clone());
+            continue;
+        }
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        // A folder that is not there yet holds nothing yet.
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        for entry in entries.flatten() {
+            let fits = entry.file_name().to_str().is_some_and(|it| fits(name, it));
+            if fits && entry.path().is_file() {
+                all.insert(path.with_file_name(entry.file_name()));
+            }
+        }
+    }
+    all
+}
+
+/// Whether a name fits a pattern in which `*` stands for anything. Hidden files fit none.
+fn fits(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let mut parts = pattern.split('*');
+    let (Some(first), Some(last)) = (parts.next(), parts.next_back()) else {
+        return pattern == name;
+    };
+    let Some(mut rest) = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else {
+        return false;
+    };
+    for part in parts {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (pattern, name, good) in [
+            ("*.json", "a.json", true),
+            ("*.json", ".a.json", false),
+            ("*.json", "a.yml", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "ac", false),
+            ("a*a", "a", false),
+            ("a.json", "a.json", true),
+        ] {
+            assert_eq!(fits(pattern, name), good, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_bad_version_changes_nothing_and_a_good_one_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let paths = [folder.path().join("*.json"), folder.path().join("b.yml")];
+        let tls = ClientTls::default();
+        let mut files = Files::default();
+        let ids = |files: &Files| -> Vec<String> {
+            files.servers().map(|it| it.target.id.to_string()).collect()
+        };
+        fs::write(&path, r#"[{"targets": ["a:1"]}]"#).unwrap();
+        assert!(files.look(&paths, &tls, false));
+        assert_eq!(ids(&files), ["a-1"]);
+        assert!(files.has_unread(), "b.yml is meant, and is not there");
+        assert!(!files.look(&paths, &tls, false), "nothing new");
+        // Half written, and then whole; within the clock's tick.
+        fs::write(&path, r#"[{"targets": ["a:2"]"#).unwrap();
+        assert!(!files.look(&paths, &tls, false));
+        assert_eq!(ids(&files), ["a-1"]);
+        assert_eq!(files.all().filter(|(_, error)| error.is_some()).count(), 2);
+        fs::write(&path, r#"[{"targets": ["a:2"]}]"#).unwrap();
+        assert!(files.look(&paths, &tls, false));
+        assert_eq!(ids(&files), ["a-2"]);
+        fs::remove_file(&path).unwrap();
+        assert!(!files.look(&paths, &tls, false), "it may be written anew");
+        assert_eq!(ids(&files), ["a-2"]);
+        assert!(files.look(&paths, &tls, false));
+        assert!(ids(&files).is_empty());
+    }
+}

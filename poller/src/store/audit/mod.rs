@@ -1,0 +1,247 @@
+//! The audit: who did, or tried to do, what. Rows are only ever added, each chained to the one
+//! before it.
+
+mod chain;
+
+use std::fmt;
+
+use sqlx::QueryBuilder;
+use sqlx::sqlite::SqliteConnection;
+use wire::{ServerId, Time};
+
+use super::events::json_list;
+use super::{Result, Store};
+
+pub use chain::AuditCheck;
+pub(super) use chain::{cut, seal};
+
+/// A row to add.
+#[derive(Clone, Debug, Default)]
+pub struct NewAudit {
+    /// Name of the token or user, or of who sat at the command line.
+    pub who: String,
+    /// By what they are known: `token`, `session`, `command line`, …
+    pub via: Option<&'static str>,
+    /// Network address, or `command line`.
+    pub address: String,
+    /// `command`, `token create`, …
+    pub act: &'static str,
+    /// `requested`, `refused`, `succeeded`, …
+    pub outcome: String,
+    /// On which server.
+    pub server: Option<String>,
+    /// What it was about: `restart app api`.
+    pub subject: String,
+    /// More, in words.
+    pub detail: Option<String>,
+    /// Id of the command.
+    pub command: Option<String>,
+    /// For how many more like it the row stands, which have none of their own.
+    pub repeats: Option<i64>,
+}
+
+/// A row as stored.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
+pub struct AuditRow {
+    /// Its number; rises.
+    pub id: i64,
+    /// When.
+    #[sqlx(try_from = "i64")]
+    pub time: Stamp,
+    /// Name of the token or user, or of who sat at the command line.
+    pub who: String,
+    /// By what they are known: `token`, `session`, `command line`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// Network address, or `command line`.
+    pub address: String,
+    /// `command`, `token create`, …
+    pub act: String,
+    /// `requested`, `refused`, `succeeded`, …
+    pub outcome: String,
+    /// On which server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// What it was about: `restart app api`.
+    pub subject: String,
+    /// More, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Id of the command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// For how many more like it the row stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<i64>,
+    /// What chains it to the row before it.
+    #[sqlx(try_from = "Vec<u8>")]
+    pub hash: RowHash,
+}
+
+impl AuditRow {
+    fn hash_after(&self, before: &[u8; 32]) -> [u8; 32] {
+        let texts = [
+            Some(self.who.as_str()),
+            Some(&self.address),
+            Some(&self.act),
+            Some(&self.outcome),
+            self.server.as_deref(),
+            Some(&self.subject),
+            self.detail.as_deref(),
+            self.command.as_deref(),
+            self.via.as_deref(),
+        ];
+        let (id, time, repeats) = (self.id, self.time.0.as_millis(), self.repeats);
+        chain::hash(before, &chain::Said { id, time, texts, repeats })
+    }
+}
+
+/// A moment as the database has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Stamp(pub Time);
+
+impl From<i64> for Stamp {
+    fn from(millis: i64) -> Self {
+        Self(Time::from_millis(millis))
+    }
+}
+
+/// The SHA-256 of a row; written in hexadecimal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowHash(pub [u8; 32]);
+
+impl From<Vec<u8>> for RowHash {
+    /// What is no hash becomes one that fits nothing.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.try_into().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for RowHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl serde::Serialize for RowHash {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Which rows are asked for, newest first. `None` means any.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only rows about these servers: what the caller may see.
+    pub visible: Option<Vec<ServerId>>,
+    /// About this server.
+    pub server: Option<String>,
+    /// By this name.
+    pub who: Option<String>,
+    /// From this address.
+    pub address: Option<String>,
+    /// This act.
+    pub act: Option<String>,
+    /// With this outcome.
+    pub outcome: Option<String>,
+    /// At or after.
+    pub since: Option<Time>,
+    /// Before.
+    pub until: Option<Time>,
+    /// Numbers below this one.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+const COLUMNS: &str = "SELECT id, time, who, via, address, act, outcome, server, subject, detail, \
+     command, repeats, hash FROM audit";
+
+/// Adds a row at the end of the chain.
+pub(super) async fn insert(connection: &mut SqliteConnection, row: NewAudit) -> Result<()> {
+    let (before, id) = chain::end(connection).await?;
+    let time = Time::now().as_millis();
+    let texts = [
+        Some(row.who.as_str()),
+        Some(&row.address),
+        Some(row.act),
+        Some(&row.outcome),
+        row.server.as_deref(),
+        Some(&row.subject),
+        row.detail.as_deref(),
+        row.command.as_deref(),
+        row.via,
+    ];
+    let hash = chain::hash(&before, &chain::Said { id, time, texts, repeats: row.repeats });
+    sqlx::query(
+        "INSERT INTO audit (id, time, who, via, address, act, outcome, server, subject, detail, \
+         command, repeats, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(id)
+    .bind(time)
+    .bind(row.who)
+    .bind(row.via)
+    .bind(row.address)
+    .bind(row.act)
+    .bind(row.outcome)
+    .bind(row.server)
+    .bind(row.subject)
+    .bind(row.detail)
+    .bind(row.command)
+    .bind(row.repeats)
+    .bind(hash.as_slice())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Adds a row; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// It is not on record: what it is about must not be done.
+    pub async fn record(&self, row: NewAudit) -> Result<()> {
+        self.writer.run(move |writing| Box::pin(insert(&mut writing.connection, row))).await
+    }
+
+    /// The rows that `filter` lets through, newest first.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>> {
+        let mut sql = QueryBuilder::new(COLUMNS);
+        sql.push(" WHERE true");
+        if let Some(visible) = &filter.visible {
+            sql.push(" AND server IN (SELECT value FROM json_each(")
+                .push_bind(json_list(visible))
+                .push("))");
+        }
+        for (column, wanted) in [
+            ("server", &filter.server),
+            ("who", &filter.who),
+            ("address", &filter.address),
+            ("act", &filter.act),
+            ("outcome", &filter.outcome),
+        ] {
+            if let Some(wanted) = wanted {
+                sql.push(" AND ").push(column).push(" = ").push_bind(wanted);
+            }
+        }
+        if let Some(since) = filter.since {
+            sql.push(" AND time >= ").push_bind(since.as_millis());
+        }
+        if let Some(until) = filter.until {
+            sql.push(" AND time < ").push_bind(until.as_millis());
+        }
+        if let Some(before) = filter.before {
+            sql.push(" AND id < ").push_bind(before);
+        }
+        sql.push(" ORDER BY id DESC LIMIT ")
+            .push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
+        Ok(sql.build_query_as().fetch_all(&self.readers).await?)
+    }
+}

@@ -1,0 +1,299 @@
+//! Copies of the database: made while it is in use, put back while it is not, and what becomes
+//! of one that is damaged.
+
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sqlx::{ConnectOptions, Connection, query};
+use wire::Time;
+
+use super::audit;
+use super::lock::Lock;
+use super::open::{self, integrity, options};
+use super::{Result, Store, StoreError, beside};
+
+/// The files that SQLite keeps beside a database.
+const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
+
+/// Copies `database` to `target`, which must not be there, while others read and write it. The
+/// copy is checked, is on the disk, and can be read by its owner only.
+///
+/// # Errors
+/// The database is none of ours, something is in the way, or the copy failed: then nothing is
+/// left of it.
+pub async fn copy(database: &Path, target: &Path) -> Result<()> {
+    open::look(database).await?;
+    if target.exists() {
+        return Err(StoreError::Exists(format!("{}: is there already", target.display())));
+    }
+    let partial = beside(target, ".partial");
+    let made = copy_into(database, &partial).await;
+    let placed = match made {
+        Ok(()) => fs::rename(&partial, target).map_err(|error| io(target, &error)),
+        Err(error) => Err(error),
+    };
+    if placed.is_err() {
+        let _ = fs::remove_file(&partial);
+        return placed;
+    }
+    sync_folder(target);
+    Ok(())
+}
+
+async fn copy_into(database: &Path, partial: &Path) -> Result<()> {
+    let _ = fs::remove_file(partial);
+    // SQLite takes an empty file that is there, and with it who may read it.
+    let new = File::options().write(true).create_new(true).mode(0o600).open(partial);
+    new.map_err(|error| io(partial, &error))?;
+    let Some(name) = partial.to_str() else {
+        return Err(StoreError::Failed(format!("{}: is no UTF-8", partial.display())));
+    };
+    let mut connection = options(database).read_only(true).connect().await?;
+    let copied = query("VACUUM INTO ?").bind(name).execute(&mut connection).await;
+    connection.close().await?;
+    copied?;
+    let found = integrity(partial).await?;
+    if let Some(first) = found.first() {
+        return Err(StoreError::Corrupt(first.clone()));
+    }
+    File::open(partial).and_then(|file| file.sync_all()).map_err(|error| io(partial, &error))
+}
+
+/// Puts `copy` in the place of `database`, which nobody may be serving. What was there is kept
+/// beside it: the path that is given.
+///
+/// # Errors
+/// The database is in use, or the copy is damaged, foreign or of a later version: nothing
+/// changed then.
+pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
+    let _lock = Lock::take(database)?;
+    if !copy.exists() {
+        return Err(StoreError::Failed(format!("{}: there is no such file", copy.display())));
+    }
+    open::look(copy).await.map_err(|error| error.opening(copy))?;
+    let found = integrity(copy).await.map_err(|error| error.opening(copy))?;
+    if let Some(first) = found.first() {
+        let reason = format!("{}: is damaged: {first}", copy.display());
+        return Err(StoreError::Corrupt(reason));
+    }
+    let partial = beside(database, ".restoring");
+    let _ = fs::remove_file(&partial);
+    let copied = copy_into(copy, &partial).await;
+    let placed = match copied {
+        Ok(()) => aside(database, "before-restore"),
+        Err(error) => Err(error),
+    };
+    let kept = match placed {
+        Ok(kept) => kept,
+        Err(error) => {
+            let _ = fs::remove_file(&partial);
+            return Err(error);
+        }
+    };
+    fs::rename(&partial, database).map_err(|error| io(database, &error))?;
+    sync_folder(database);
+    Ok(kept)
+}
+
+/// Renames a database and what belongs to it; `None` when there is none.
+fn aside(database: &Path, why: &str) -> Result<Option<PathBuf>> {
+    if !database.exists() {
+        return Ok(None);
+    }
+    let time = Time::now().to_string().replace(':', "-");
+    let kept = beside(database, &format!(".{why}-{time}"));
+    for companion in COMPANIONS {
+        let from = beside(database, companion);
+        if from.exists() {
+            fs::rename(&from, beside(&kept, companion)).map_err(|error| io(&from, &error))?;
+        }
+    }
+    Ok(Some(kept))
+}
+
+/// Marks a database as damaged, so that it is set aside when it is opened again.
+pub(super) fn mark_damaged(database: &Path) {
+    if let Err(error) = File::create(beside(database, "-damaged")) {
+        tracing::error!(%error, "the database is damaged, and cannot even be marked so");
+    }
+}
+
+/// Whether it is marked.
+pub fn is_marked(database: &Path) -> bool {
+    beside(database, "-damaged").exists()
+}
+
+impl Store {
+    /// Opens as [`Store::open`] does. One of ours that is damaged is set aside under another
+    /// name, and a new one takes its place, with what can still be read of servers, tokens,
+    /// users, commands and audit. Gives where the old one is then.
+    ///
+    /// # Errors
+    /// As [`Store::open`] has them, but for damage.
+    pub async fn open_or_replace(path: &Path) -> Result<(Self, Option<PathBuf>)> {
+        let damage = match is_marked(path) {
+            true => "it was found damaged while it was in use".to_owned(),
+            false => match Self::open_sound(path).await {
+                Ok(store) => return Ok((store, None)),
+                Err(StoreError::Corrupt(damage)) => damage,
+                Err(error) => return Err(error),
+            },
+        };
+        let kept = aside(path, "damaged")?;
+        let _ = fs::remove_file(beside(path, "-damaged"));
+        let shown = kept.as_deref().unwrap_or(path).display().to_string();
+        tracing::error!(
+            kept = shown,
+            damage,
+            "the database is damaged: it is set aside, a new one is begun"
+        );
+        let store = Self::open(path).await?;
+        if let Some(kept) = &kept {
+            let saved = store.salvage(kept).await;
+            tracing::warn!(
+                rows = saved,
+                "what could be read of the damaged database is taken over"
+            );
+        }
+        Ok((store, kept))
+    }
+
+    async fn open_sound(path: &Path) -> Result<Self> {
+        let store = Self::open(path).await?;
+        match open::quick_look(path).await {
+            Err(error @ StoreError::Corrupt(_)) => {
+                store.close().await;
+                Err(error)
+            }
+            _ => Ok(store),
+        }
+    }
+
+    /// Takes over what can be read of small tables that nobody could make again. How many rows.
+    async fn salvage(&self, from: &Path) -> u64 {
+        const TABLES: [&str; 8] = [
+            "registry",
+            "registrations",
+            "selections",
+            "users",
+            "tokens",
+            "commands",
+            "audit_anchor",
+            "audit",
+        ];
+        let Some(from) = from.to_str().map(str::to_owned) else { return 0 };
+        let mut rows = 0;
+        for table in TABLES {
+            rows += self.salvage_table(from.clone(), table).await.unwrap_or_else(|error| {
+                tracing::warn!(table, %error, "nothing of a table could be taken over");
+                0
+            });
+        }
+        // What an earlier version wrote has no hashes yet.
+        let sealed = self.detached(async |connection| {
+            query("UPDATE audit_anchor SET sealed = 0").execute(&mut *connection).await?;
+            audit::seal(connection).await
+        });
+        if let Err(error) = sealed.await {
+            tracing::warn!(%error, "the audit that was taken over is not chained");
+        }
+        rows
+    }
+
+    async fn salvage_table(&self, from: String, table: &'static str) -> Result<u64> {
+        let mut old = options(Path::new(&from)).connect().await?;
+        let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?)")
+            .bind(table)
+            .fetch_all(&mut old)
+            .await?;
+        if columns.is_empty() {
+            return Ok(0);
+        }
+        let columns = format!("\"{}\"", columns.join("\", \""));
+        old.close().await?;
+        // There is one anchor, and the old one is meant.
+        let verb = if table == "audit_anchor" { "REPLACE" } else { "IGNORE" };
+        self.detached(async move |connection| {
+            query("ATTACH ? AS old").bind(from).execute(&mut *connection).await?;
+            let sql = format!(
+                "INSERT OR {verb} INTO main.{table} ({columns}) SELECT {columns} FROM old.{table}"
+            );
+            let done = query(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await;
+            query("DETACH old").execute(&mut *connection).await?;
+            Ok(done?.rows_affected())
+        })
+        .await
+    }
+
+    /// With a connection of its own that may write: before anything else does.
+    async fn detached<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut sqlx::sqlite::SqliteConnection) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = options(&self.path).foreign_keys(false).connect().await?;
+        let done = work(&mut connection).await;
+        connection.close().await?;
+        done
+    }
+
+    /// Marks the database as damaged: the next start sets it aside.
+    pub fn mark_damaged(&self) {
+        mark_damaged(&self.path);
+    }
+
+    /// A copy in `folder` under a name with the time, and the oldest beyond `keep` gone.
+    ///
+    /// # Errors
+    /// The copy failed; the former ones stay.
+    pub async fn scheduled_copy(&self, folder: &Path, keep: u32, now: Time) -> Result<PathBuf> {
+        fs::create_dir_all(folder).map_err(|error| io(folder, &error))?;
+        let time = now.to_string().replace(':', "-");
+        let target = folder.join(format!("{PREFIX}{time}.db"));
+        copy(&self.path, &target).await?;
+        let mut copies = copies(folder)?;
+        let surplus = copies.len().saturating_sub(keep as usize);
+        for old in copies.drain(..surplus) {
+            fs::remove_file(&old).map_err(|error| io(&old, &error))?;
+        }
+        Ok(target)
+    }
+}
+
+const PREFIX: &str = "pm2-poller-";
+
+/// Copies that were made by schedule, the oldest first.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn copies(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io(folder, &error)),
+    };
+    let mut copies: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(PREFIX) && name.ends_with(".db")
+        })
+        .collect();
+    copies.sort();
+    Ok(copies)
+}
+
+fn io(path: &Path, error: &std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => StoreError::Full,
+        _ => StoreError::Failed(format!("{}: {error}", path.display())),
+    }
+}
+
+/// A new name is on the disk only when its folder is.
+fn sync_folder(path: &Path) {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
+        let _ = folder.sync_all();
+    }
+}

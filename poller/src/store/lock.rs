@@ -1,0 +1,40 @@
+//! Only one process serves a database, and none while it is being replaced. The lock is the
+//! operating system's, on a file beside the database, and ends with the process.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use super::{Result, StoreError, beside};
+
+/// Holds the lock until it is dropped.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held, not read")] Option<File>);
+
+impl Lock {
+    /// Takes the lock of a database.
+    ///
+    /// # Errors
+    /// Another process has it.
+    pub fn take(database: &Path) -> Result<Self> {
+        let path = beside(database, "-lock");
+        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = match open {
+            Ok(file) => file,
+            // A full disk or a folder that cannot be written: SQLite says so if it matters.
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "no lock file can be made");
+                return Ok(Self(None));
+            }
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Self(Some(file))),
+            Err(TryLockError::WouldBlock) => {
+                Err(StoreError::Running { file: database.display().to_string() })
+            }
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(path = %path.display(), %error, "the lock file cannot be locked");
+                Ok(Self(None))
+            }
+        }
+    }
+}

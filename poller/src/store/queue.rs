@@ -1,0 +1,130 @@
+//! Commands that wait for their server: each step is on the disk before anything follows from it.
+
+use sqlx::query_as;
+use sqlx::sqlite::SqliteConnection;
+use wire::{CommandId, Target, Time};
+
+use super::audit::{self, NewAudit};
+use super::{Result, Store};
+
+/// Who cancels.
+#[derive(Clone, Debug)]
+pub struct Canceller {
+    /// Name of their token.
+    pub who: String,
+    /// By what they are known, for the audit: `token`, `session`, ….
+    pub via: Option<&'static str>,
+    /// From which address.
+    pub address: String,
+}
+
+/// Who asked, from where; server, action, target.
+type Row = (String, String, String, String, String);
+
+impl Store {
+    /// A queued command is about to be sent, and followed until then. `false` when it is queued no
+    /// more: it must not be sent.
+    ///
+    /// # Errors
+    /// It is not on record: it must not be sent.
+    pub async fn begin_command(&self, id: CommandId, follow_until: Time) -> Result<bool> {
+        self.writer
+            .run(move |writing| {
+                Box::pin(async move {
+                    let connection = &mut writing.connection;
+                    let row: Option<Row> = query_as(
+                        "UPDATE commands SET status = 'running', follow_until = ? \
+                         WHERE id = ? AND status = 'queued' \
+                         RETURNING requested_by, requested_from, server, action, target",
+                    )
+                    .bind(follow_until.as_millis())
+                    .bind(id.as_str())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                    let Some(row) = row else { return Ok(false) };
+                    note(connection, &id, row, "requested", None, None).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// A command that was about to be sent was not, and waits again.
+    ///
+    /// # Errors
+    /// The write failed.
+    pub async fn requeue_command(&self, id: CommandId, why: String) -> Result<bool> {
+        self.writer
+            .run(move |writing| {
+                Box::pin(async move {
+                    let connection = &mut writing.connection;
+                    let row: Option<Row> = query_as(
+                        "UPDATE commands SET status = 'queued' \
+                         WHERE id = ? AND status = 'running' \
+                         RETURNING requested_by, requested_from, server, action, target",
+                    )
+                    .bind(id.as_str())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                    let Some(row) = row else { return Ok(false) };
+                    note(connection, &id, row, "queued", None, Some(why)).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Cancels a command that is queued; `false` when it is not, and nothing is changed.
+    ///
+    /// # Errors
+    /// The write failed.
+    pub async fn cancel_command(&self, id: CommandId, by: Canceller) -> Result<bool> {
+        self.writer
+            .run(move |writing| {
+                Box::pin(async move {
+                    let connection = &mut writing.connection;
+                    let row: Option<Row> = query_as(
+                        "UPDATE commands SET status = 'cancelled', finished_at = ?, body = NULL, \
+                         problem = 'cancelled', error = ? \
+                         WHERE id = ? AND status = 'queued' \
+                         RETURNING requested_by, requested_from, server, action, target",
+                    )
+                    .bind(Time::now().as_millis())
+                    .bind(format!("cancelled by {}", by.who))
+                    .bind(id.as_str())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                    let Some((_, _, server, action, target)) = row else { return Ok(false) };
+                    let row = (by.who, by.address, server, action, target);
+                    note(connection, &id, row, "cancelled", by.via, None).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+}
+
+async fn note(
+    connection: &mut SqliteConnection,
+    id: &CommandId,
+    (who, address, server, action, target): Row,
+    outcome: &str,
+    via: Option<&'static str>,
+    detail: Option<String>,
+) -> Result<()> {
+    let target =
+        serde_json::from_str::<Target>(&target).map_or(target, |target| target.to_string());
+    let row = NewAudit {
+        who,
+        via,
+        address,
+        act: "command",
+        outcome: outcome.to_owned(),
+        server: Some(server),
+        subject: format!("{action} {target}"),
+        detail,
+        command: Some(id.to_string()),
+        ..NewAudit::default()
+    };
+    audit::insert(connection, row).await
+}

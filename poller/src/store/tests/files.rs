@@ -1,0 +1,166 @@
+use super::history::{HOUR, START, fold_all, samples, take_in};
+use super::*;
+
+/// A database with two days of history, a token and a command.
+async fn filled() -> (TempDir, Store) {
+    let (folder, store) = fresh().await;
+    take_in(&store, samples(START, START + 12 * HOUR)).await;
+    fold_all(&store, at(START + 24 * HOUR)).await;
+    let token = NewToken {
+        name: "ci".into(),
+        role: Role::Operator,
+        hash: TokenHash::of("secret"),
+        limits: Limits::default(),
+        expires_at: None,
+    };
+    store.create_token(token, audit()).await.unwrap();
+    store.insert_command(command("a", None)).await.unwrap();
+    (folder, store)
+}
+
+fn everything() -> HistoryQuery {
+    HistoryQuery { from: at(START), to: at(START + 12 * HOUR), ..query(&["memory"], HOUR) }
+}
+
+#[tokio::test]
+async fn a_copy_is_made_under_load_and_put_back() {
+    let (folder, store) = filled().await;
+    let (path, copied) = (folder.path().join("test.db"), folder.path().join("copy.db"));
+    let before = store.history(&everything()).await.unwrap();
+    let hour = HistoryQuery { to: at(START + HOUR), ..everything() };
+    let of_hour = store.history(&hour).await.unwrap();
+    // Fifty who read, one who writes, and a copy: nobody is told to come again.
+    let readers = (0..50).map(|_| async {
+        for _ in 0..5 {
+            assert_eq!(store.history(&hour).await.unwrap(), of_hour);
+        }
+    });
+    let writer = async {
+        // No more than is ever left to be folded: all of that is read by each.
+        let begin = START + 12 * HOUR;
+        for piece in 0..15 {
+            let (from, to) = (begin + piece * HOUR / 60, begin + (piece + 1) * HOUR / 60);
+            take_in(&store, samples(from, to)).await;
+            assert!(store.sizes().1 <= 16 << 20);
+        }
+    };
+    let ((), (), made) = tokio::join!(
+        async { drop(futures_util::future::join_all(readers).await) },
+        writer,
+        copy(&path, &copied)
+    );
+    made.unwrap();
+    let again = copy(&path, &copied).await.unwrap_err();
+    assert!(again.to_string().contains("is there already"), "{again}");
+
+    let lock = Lock::take(&path).unwrap();
+    let running = restore(&path, &copied).await.unwrap_err();
+    assert!(running.to_string().contains("running"), "{running}");
+    drop(lock);
+    store.close().await;
+    let kept = restore(&path, &copied).await.unwrap().unwrap();
+    assert!(kept.exists());
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.history(&everything()).await.unwrap(), before);
+    assert_eq!(store.integrity().await.unwrap(), Vec::<String>::new());
+    assert!(store.command(&"a".parse().unwrap()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_is_no_good_copy_is_not_restored() {
+    let (folder, store) = filled().await;
+    let (path, copied) = (folder.path().join("test.db"), folder.path().join("copy.db"));
+    copy(&path, &copied).await.unwrap();
+    store.close().await;
+    let original = std::fs::read(&path).unwrap();
+    damage(&copied);
+    let text = folder.path().join("text");
+    std::fs::write(&text, "no database at all ".repeat(1000)).unwrap();
+    for wrong in [copied, text, folder.path().join("missing")] {
+        restore(&path, &wrong).await.unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), original, "{}", wrong.display());
+    }
+}
+
+/// Overwrites every other page but the first few.
+fn damage(path: &std::path::Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let pages = bytes.len() / 4096;
+    for page in (pages / 2..pages).step_by(2) {
+        bytes[page * 4096..(page + 1) * 4096].fill(0x5a);
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_set_aside_and_what_matters_is_taken_over() {
+    let (folder, store) = filled().await;
+    let path = folder.path().join("test.db");
+    store.close().await;
+    damage(&path);
+    let damaged = std::fs::read(&path).unwrap();
+    let (store, kept) = Store::open_or_replace(&path).await.unwrap();
+    let kept = std::fs::read(kept.unwrap()).unwrap();
+    assert!(kept.len() == damaged.len() && kept.contains(&0x5a), "the damaged one is kept");
+    take_in(&store, samples(START, START + HOUR)).await;
+    assert_eq!(store.history(&everything()).await.unwrap()[0].points.len(), 1);
+    store.close().await;
+    let (store, kept) = Store::open_or_replace(&path).await.unwrap();
+    assert_eq!(kept, None, "a sound one stays");
+    // Marked while it was in use, though it looks sound.
+    store.mark_damaged();
+    store.close().await;
+    let (store, kept) = Store::open_or_replace(&path).await.unwrap();
+    assert!(kept.is_some() && !is_marked(&path));
+    store.close().await;
+    // Not even SQLite's first words are left.
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..16].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    assert!(Store::open_or_replace(&path).await.unwrap().1.is_some());
+    // Something else is not ours to move.
+    let text = folder.path().join("text");
+    std::fs::write(&text, "no database at all ".repeat(1000)).unwrap();
+    Store::open_or_replace(&text).await.unwrap_err();
+    assert!(text.exists());
+}
+
+#[tokio::test]
+async fn a_full_database_takes_in_again_when_there_is_room() {
+    let (_folder, store) = filled().await;
+    let limit = async |pages: i64| {
+        let set = store.writer.run(move |writing| {
+            Box::pin(async move {
+                let sql = format!("PRAGMA max_page_count = {pages}");
+                sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut writing.connection).await?;
+                Ok(())
+            })
+        });
+        set.await.unwrap();
+    };
+    // Less than there is means what there is.
+    limit(1).await;
+    let before = store.known_server(&server()).await.unwrap().cursor;
+    let entries = samples(START + 12 * HOUR, START + 24 * HOUR);
+    let after = cursor("e", before.after + entries.len() as u64);
+    let page = ingest(before.clone(), after.clone(), entries);
+    assert_eq!(store.ingest(page.clone()).await, Err(StoreError::Full));
+    assert_eq!(store.known_server(&server()).await.unwrap().cursor, before);
+    assert!(!store.history(&everything()).await.unwrap().is_empty(), "reading goes on");
+    limit(1 << 30).await;
+    store.ingest(page).await.unwrap();
+    assert_eq!(store.known_server(&server()).await.unwrap().cursor, after);
+    assert_eq!(store.integrity().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn copies_by_schedule_are_kept_by_number() {
+    let (folder, store) = filled().await;
+    let copies_in = folder.path().join("copies");
+    for second in 0..4 {
+        store.scheduled_copy(&copies_in, 2, at(second * SECOND)).await.unwrap();
+    }
+    let kept = copies(&copies_in).unwrap();
+    assert_eq!(kept.len(), 2);
+    assert!(kept[1].display().to_string().contains("22-13-23"), "{kept:?}");
+}

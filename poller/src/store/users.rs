@@ -1,0 +1,259 @@
+//! Users. What is kept of a password is its argon2id hash.
+
+use sqlx::query;
+use sqlx::sqlite::SqliteConnection;
+use wire::Time;
+
+use super::audit::{self, NewAudit};
+use super::{Result, Store, StoreError};
+use crate::access::{Limits, Role};
+
+/// A user to keep.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// Their name, which the audit gives as who.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Hash of their password, in the PHC string format.
+    pub password: String,
+    /// What they are limited to.
+    pub limits: Limits,
+    /// Until when.
+    pub expires_at: Option<Time>,
+}
+
+/// A user as kept.
+#[derive(Clone)]
+pub struct StoredUser {
+    /// Their number.
+    pub id: i64,
+    /// Their name.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Hash of their password.
+    pub password: String,
+    /// When it was set.
+    pub password_at: Time,
+    /// What they are limited to.
+    pub limits: Limits,
+    /// Since when.
+    pub created_at: Time,
+    /// Until when.
+    pub expires_at: Option<Time>,
+    /// When they were seen last, to the minute or so.
+    pub last_used: Option<Time>,
+}
+
+impl std::fmt::Debug for StoredUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("StoredUser").field(&self.name).field(&self.role).finish()
+    }
+}
+
+/// What is to be different; `None` leaves it.
+#[derive(Clone, Debug, Default)]
+pub struct UserChange {
+    /// What they may do.
+    pub role: Option<Role>,
+    /// Hash of a new password.
+    pub password: Option<String>,
+    /// What they are limited to.
+    pub limits: Option<Limits>,
+    /// Until when; `Some(None)` for ever.
+    pub expires_at: Option<Option<Time>>,
+}
+
+impl Store {
+    /// Keeps a user, with a line in the audit.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when there is one of that name.
+    pub async fn create_user(&self, user: NewUser, audit: NewAudit) -> Result<()> {
+        self.writer
+            .run(move |writing| {
+                Box::pin(async move {
+                    let connection = &mut writing.connection;
+                    let now = Time::now().as_millis();
+                    let done = query(
+                        "INSERT INTO users (name, role, password, password_at, limits, \
+                         created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?) \
+                         ON CONFLICT DO NOTHING",
+                    )
+                    .bind(&user.name)
+                    .bind(user.role.as_str())
+                    .bind(&user.password)
+                    .bind(now)
+                    .bind(json(&user.limits)?)
+                    .bind(now)
+                    .bind(user.expires_at.map(Time::as_millis))
+                    .execute(&mut *connection)
+                    .await?;
+                    if done.rows_affected() == 0 {
+                        let message = format!("a user {:?} is there already", user.name);
+                        return Err(StoreError::Exists(message));
+                    }
+                    audit::insert(connection, audit).await
+                })
+            })
+            .await
+    }
+
+    /// Changes a user, with a line in the audit; `false` when there is none of that name.
+    ///
+    /// # Errors
+    /// [`StoreError::LastAdmin`] when nobody could administer the poller then, unless `forced`.
+    pub async fn change_user(
+        &self,
+        name: String,
+        change: UserChange,
+        audit: NewAudit,
+        forced: bool,
+    ) -> Result<bool> {
+        self.writer
+            .run(move |writing| {
+                Box::pin(async move {
+                    let connection = &mut writing.connection;
+                    let before = has_admin(connection).await?;
+                    let now = Time::now().as_millis();
+                    let limits = change.limits.as_ref().map(json).transpose()?;
+                    let done = query(
+                        "UPDATE users SET role = coalesce(?, role), \
+                         password_at = CASE WHEN ? IS NULL THEN password_at ELSE ? END, \
+                         password = coalesce(?, password), limits = coalesce(?, limits), \
+                         expires_at = CASE WHEN ? THEN ? ELSE expires_at END WHERE name = ?",
+                    )
+                    .bind(change.role.map(Role::as_str))
+                    .bind(&change.password)
+                    .bind(now)
+                    .bind(&change.password)
+                    .bind(limits)
+                    .bind(change.expires_at.is_some())
+                    .bind(change.expires_at.flatten().map(Time::as_millis))
+                    .bind(&name)
+                    .execute(&mut *connection)
+                    .await?;
+                    if done.rows_affected() == 0 {
+                        return Ok(false);
+                    }
+                    keeps_an_admin(connection, before, forced).await?;
+                    audit::insert(connection, audit).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Removes a user, with a line in the audit; `false` when there is none of that name.
+    ///
+    /// # Errors
+    /// [`StoreError::LastAdmin`] when nobody could administer the poller then, unless `forced`.
+    pub async fn remove_user(&self, name: String, audit: NewAudit, forced: bool) -> Result<bool> {
+        self.writer
+            .run(move |writing| {
+                Box::pin(async move {
+                    let connection = &mut writing.connection;
+                    let before = has_admin(connection).await?;
+                    let done = query("DELETE FROM users WHERE name = ?")
+                        .bind(&name)
+                        .execute(&mut *connection)
+                        .await?;
+                    if done.rows_affected() == 0 {
+                        return Ok(false);
+                    }
+                    keeps_an_admin(connection, before, forced).await?;
+                    audit::insert(connection, audit).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Every user, by name.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn users(&self) -> Result<Vec<StoredUser>> {
+        type Row = (i64, String, String, String, i64, String, i64, Option<i64>, Option<i64>);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT id, name, role, password, password_at, limits, created_at, expires_at, \
+             last_used FROM users ORDER BY name",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        let user = |row: Row| {
+            let (id, name, role, password, password_at, limits, created_at, expires_at, used) = row;
+            let wrong = |error: String| StoreError::Failed(format!("user {name:?}: {error}"));
+            Ok(StoredUser {
+                id,
+                role: role.parse().map_err(|error: wire::InvalidId| wrong(error.to_string()))?,
+                limits: serde_json::from_str(&limits).map_err(|error| wrong(error.to_string()))?,
+                password,
+                password_at: Time::from_millis(password_at),
+                created_at: Time::from_millis(created_at),
+                expires_at: expires_at.map(Time::from_millis),
+                last_used: used.map(Time::from_millis),
+                name,
+            })
+        };
+        rows.into_iter().map(user).collect()
+    }
+
+    /// Keeps when tokens, and users by numbers below zero, were used last.
+    ///
+    /// # Errors
+    /// The write failed.
+    pub async fn used(&self, used: Vec<(i64, Time)>) -> Result<()> {
+        self.writer
+            .run(move |writing| {
+                Box::pin(async move {
+                    for (number, time) in used {
+                        let sql = match number {
+                            ..0 => "UPDATE users SET last_used = ? WHERE id = ?",
+                            _ => "UPDATE tokens SET last_used = ? WHERE id = ?",
+                        };
+                        query(sql)
+                            .bind(time.as_millis())
+                            .bind(number.abs())
+                            .execute(&mut writing.connection)
+                            .await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+pub(super) fn json(limits: &Limits) -> Result<String> {
+    serde_json::to_string(limits).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+/// Whether there is somebody who may do everything.
+pub(super) async fn has_admin(connection: &mut SqliteConnection) -> Result<bool> {
+    let now = Time::now().as_millis();
+    let has: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND limits = '{}' \
+                        AND (expires_at IS NULL OR expires_at > ?)) \
+             OR EXISTS (SELECT 1 FROM tokens WHERE role = 'admin' AND limits = '{}' \
+                        AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?))",
+    )
+    .bind(now)
+    .bind(now)
+    .fetch_one(connection)
+    .await?;
+    Ok(has)
+}
+
+/// That a change did not take the last admin away: what it did is undone with the error.
+pub(super) async fn keeps_an_admin(
+    connection: &mut SqliteConnection,
+    before: bool,
+    forced: bool,
+) -> Result<()> {
+    if before && !forced && !has_admin(connection).await? {
+        return Err(StoreError::LastAdmin);
+    }
+    Ok(())
+}

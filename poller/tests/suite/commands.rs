@@ -1,0 +1,291 @@
+//! Commands: on record before they are sent, sent once, closed with what became of them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::support::exporter::Obedience;
+use crate::support::{Answer, Exporter, Poller, target, until};
+use axum::http::{Method, StatusCode};
+use pm2_poller::access::Role;
+use pm2_poller::store::AuditFilter;
+use serde_json::json;
+use sqlx::{ConnectOptions, Connection};
+
+const RESTART: &str = "/api/commands/vm1/apps/api/restart";
+
+async fn start() -> (Exporter, Poller, String) {
+    let exporter = Exporter::start().await;
+    let servers = vec![exporter.target("vm1"), target("gone", "http://127.0.0.1:9")];
+    let poller = Poller::start(servers).await;
+    poller.until_status("vm1", "online").await;
+    let token = poller.token("ci", Role::Operator, &[]).await;
+    (exporter, poller, token)
+}
+
+async fn with_key(poller: &Poller, token: &str, path: &str, key: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", key)];
+    poller.ask(Method::POST, path, &headers).await
+}
+
+async fn audit(poller: &Poller) -> Vec<(String, String)> {
+    let filter = AuditFilter { limit: 100, ..AuditFilter::default() };
+    let rows = poller.app.store.audit(&filter).await.unwrap();
+    rows.into_iter()
+        .rev()
+        .filter(|row| row.act == "command")
+        .map(|row| (row.who, row.outcome))
+        .collect()
+}
+
+/// Status of a command and outcome of its line in the audit, read from outside.
+fn on_record(database: &Path, id: &str) -> Option<(String, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database).read_only(true);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query_as(
+            "SELECT commands.status, audit.outcome FROM commands \
+             JOIN audit ON audit.command = commands.id WHERE commands.id = ?",
+        )
+        .bind(id)
+        .fetch_optional(&mut connection)
+        .await
+        .unwrap()
+    })
+}
+
+#[tokio::test]
+async fn a_command_is_on_record_before_it_is_sent_and_closed_with_its_outcome() {
+    let (exporter, poller, token) = start().await;
+    let database = poller.database();
+    // Looked at from outside, at the moment when the exporter hears of it.
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let rows = Arc::clone(&seen);
+    exporter.lock().on_command = Some(Box::new(move |id| {
+        let (database, id) = (database.clone(), id.to_owned());
+        let look = std::thread::spawn(move || on_record(&database, &id));
+        rows.lock().unwrap().push(look.join().unwrap());
+    }));
+    let answer = poller.post_as(&token, RESTART).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(*seen.lock().unwrap(), [Some(("running".to_owned(), "requested".to_owned()))]);
+    let command = answer.json();
+    assert_eq!(command["status"], "succeeded");
+    assert_eq!(command["requested_by"], "ci");
+    assert_eq!(command["requested_from"], "127.0.0.1");
+    assert_eq!(command["target"], json!({"app": "api"}));
+    assert_eq!(command["before"][0]["name"], "api");
+    assert_eq!(command["after"][0]["pid"], 77);
+    let path = answer.header("location").to_owned();
+    assert_eq!(poller.get_as(&token, &path).await.json()["status"], "succeeded");
+    let list = poller.get_as(&token, "/api/commands?server=vm1&app=api&status=succeeded").await;
+    assert_eq!(list.json()["commands"][0]["id"], command["id"]);
+    let expected = [("ci", "requested"), ("ci", "succeeded")];
+    assert_eq!(audit(&poller).await, expected.map(|(who, how)| (who.into(), how.into())));
+    assert_eq!(exporter.lock().ran.len(), 1);
+}
+
+#[tokio::test]
+async fn slots_are_commanded_through_their_process() {
+    let (exporter, poller, token) = start().await;
+    let answer = poller.post_as(&token, "/api/commands/vm1/slots/a/restart").await;
+    assert_eq!(answer.json()["target"], json!({"slot": "a"}), "{answer:?}");
+    assert_eq!(exporter.lock().ran.len(), 1);
+    let answer = poller.post_as(&token, "/api/commands/vm1/slots/a/delete").await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (404, "unknown_action"));
+}
+
+#[tokio::test]
+async fn a_key_names_one_command() {
+    let (exporter, poller, token) = start().await;
+    let first = with_key(&poller, &token, RESTART, "k1").await;
+    assert_eq!(first.status, 200);
+    let again = with_key(&poller, &token, RESTART, "k1").await;
+    let (mut one, mut two) = (first.json(), again.json());
+    // When it ended is taken down twice, a moment apart.
+    for json in [&mut one, &mut two] {
+        json.as_object_mut().unwrap().remove("finished_at");
+    }
+    assert_eq!((again.status, two), (StatusCode::OK, one), "the stored outcome");
+    let other = with_key(&poller, &token, "/api/commands/vm1/apps/api/stop", "k1").await;
+    assert_eq!((other.status.as_u16(), other.problem().as_str()), (422, "key_reused"));
+    assert_eq!(exporter.lock().ran.len(), 1);
+
+    let another = poller.token("cd", Role::Operator, &[]).await;
+    let theirs = with_key(&poller, &another, RESTART, "k1").await;
+    assert_ne!(theirs.json()["id"], first.json()["id"], "a key is its token's own");
+
+    exporter.lock().obedience = Obedience::Slow(Duration::from_millis(700));
+    let path = format!("{RESTART}?wait=0");
+    let slow = with_key(&poller, &token, &path, "k2").await;
+    assert_eq!((slow.status.as_u16(), slow.json()["status"].as_str()), (202, Some("running")));
+    let meanwhile = with_key(&poller, &token, &path, "k2").await;
+    assert_eq!((meanwhile.status.as_u16(), meanwhile.problem().as_str()), (409, "in_progress"));
+    until("it ends", async || with_key(&poller, &token, &path, "k2").await.status == 200).await;
+    assert_eq!(exporter.lock().ran.len(), 3);
+    for wrong in ["", "a b", &"x".repeat(256)] {
+        let answer = with_key(&poller, &token, RESTART, wrong).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "bad_request"));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_is_lost_is_asked_for_and_nothing_runs_twice() {
+    let (exporter, poller, token) = start().await;
+    exporter.lock().obedience = Obedience::Mute;
+    // A thousand in the long form; eight at a time.
+    let all = if std::env::var_os("PM2_FLEET_LONG").is_some() { 1000 } else { 96 };
+    let one_after_another = async |lane: usize| {
+        for n in (lane..all).step_by(8) {
+            // Whoever asked does not hear either, and asks again with the same key.
+            let key = format!("k{n}");
+            let answer = with_key(&poller, &token, RESTART, &key).await;
+            assert_eq!(answer.json()["status"], "succeeded", "{answer:?}");
+            let again = with_key(&poller, &token, RESTART, &key).await;
+            assert_eq!(again.json()["id"], answer.json()["id"], "{again:?}");
+        }
+    };
+    futures_util::future::join_all((0..8).map(one_after_another)).await;
+    let inner = exporter.lock();
+    let ids: std::collections::BTreeSet<&String> = inner.ran.iter().collect();
+    assert_eq!((inner.ran.len(), ids.len()), (all, all), "each ran, and ran once");
+    assert_eq!(inner.asked.len(), all, "each was sent once");
+}
+
+#[tokio::test]
+async fn silence_is_unknown_and_never_sent_again() {
+    let (exporter, poller, token) = start().await;
+    exporter.lock().obedience = Obedience::Forget;
+    let puts = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&puts);
+    exporter.lock().on_command = Some(Box::new(move |_| *count.lock().unwrap() += 1));
+    let answer = poller.post_as(&token, RESTART).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (504, "forgotten"));
+    assert_eq!(answer.json()["command_status"], "unknown");
+    assert_eq!((*puts.lock().unwrap(), exporter.lock().ran.len()), (1, 0));
+    let id = answer.json()["command"].as_str().unwrap().to_owned();
+    let stored = poller.get_as(&token, &format!("/api/commands/{id}")).await;
+    assert_eq!((stored.status.as_u16(), stored.json()["status"].as_str()), (200, Some("unknown")));
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_says_so_with_its_own_status() {
+    let (exporter, poller, token) = start().await;
+    let cases = [
+        ("/api/commands/gone/apps/api/restart", 502, "unreachable"),
+        ("/api/commands/vm1/apps/nope/restart", 404, "unknown_app"),
+        ("/api/commands/vm9/apps/api/restart", 404, "unknown_server"),
+        ("/api/commands/v%20m/apps/api/restart", 404, "unknown_server"),
+        ("/api/commands/vm1/apps/api/explode", 404, "unknown_action"),
+        ("/api/commands/vm1/apps/a%0Ab/stop", 404, "unknown_app"),
+        ("/api/commands/vm1/slots/..%2F/stop", 404, "unknown_slot"),
+        ("/api/commands/vm1/apps/api/restart?wait=2h", 400, "bad_request"),
+        ("/api/commands/vm1/apps/api/restart?waiting=1", 400, "bad_request"),
+        ("/api/commands/vm1/apps/api", 404, "unknown_path"),
+    ];
+    for (path, status, kind) in cases {
+        let answer = poller.post_as(&token, path).await;
+        let seen = (answer.status.as_u16(), answer.problem());
+        assert_eq!(seen, (status, kind.to_owned()), "{path}: {answer:?}");
+    }
+    let refusals = [
+        (StatusCode::SERVICE_UNAVAILABLE, "busy", 503, "busy"),
+        (StatusCode::SERVICE_UNAVAILABLE, "pm2_unavailable", 503, "pm2_unavailable"),
+        (StatusCode::FORBIDDEN, "forbidden", 502, "exporter_denied"),
+        (StatusCode::UNAUTHORIZED, "unauthorized", 502, "exporter_denied"),
+        (StatusCode::BAD_REQUEST, "bad_request", 422, "exporter_refused"),
+        (StatusCode::INTERNAL_SERVER_ERROR, "internal", 502, "exporter_failed"),
+    ];
+    for (said, word, status, kind) in refusals {
+        exporter.lock().obedience = Obedience::Refuse(said, word);
+        let answer = poller.post_as(&token, RESTART).await;
+        let seen = (answer.status.as_u16(), answer.problem());
+        assert_eq!(seen, (status, kind.to_owned()), "{word}: {answer:?}");
+    }
+    assert!(exporter.lock().ran.is_empty());
+    let body = [("authorization", format!("Bearer {token}"))];
+    let headers = [("authorization", body[0].1.as_str())];
+    let answer = poller.form(RESTART, "surprise=1", &headers).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "bad_request"));
+    let answer = poller.form(RESTART, &"x".repeat(100_000), &headers).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (413, "body_too_large"));
+}
+
+#[tokio::test]
+async fn refusals_are_on_record_too() {
+    let (exporter, poller, _) = start().await;
+    let viewer = poller.token("viewer", Role::Viewer, &[]).await;
+    let elsewhere = poller.token("elsewhere", Role::Admin, &["gone"]).await;
+    let answer = poller.post_as(&viewer, RESTART).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "forbidden"));
+    let answer = poller.post_as(&elsewhere, RESTART).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (404, "unknown_server"));
+    let expected = [("viewer", "refused"), ("elsewhere", "refused")];
+    assert_eq!(audit(&poller).await, expected.map(|(who, how)| (who.into(), how.into())));
+    assert_eq!(poller.ask(Method::POST, RESTART, &[]).await.status, 401);
+    assert_eq!(audit(&poller).await.len(), 2, "nobody in particular leaves no row");
+    assert!(exporter.lock().ran.is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_on_record_is_not_sent() {
+    let (exporter, poller, token) = start().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(poller.database());
+    let mut other = options.connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let start = Instant::now();
+    let answer = poller.post_as(&token, RESTART).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "store_unavailable"));
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    assert!(exporter.lock().ran.is_empty());
+    // Polling and showing go on meanwhile.
+    assert_eq!(poller.get_as(&token, "/api/servers/vm1").await.json()["status"], "online");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    until("it is well again", async || poller.post_as(&token, RESTART).await.status == 200).await;
+}
+
+#[tokio::test]
+async fn commands_left_by_a_crash_are_settled_by_asking() {
+    let (exporter, poller, token) = start().await;
+    use pm2_poller::store::{Inserted, NewCommand};
+    // As a crash between sending and closing leaves them: one that ran, one nobody knows.
+    for (id, known) in [("ran", true), ("lost", false)] {
+        let new = NewCommand {
+            id: id.parse().unwrap(),
+            server: "vm1".parse().unwrap(),
+            target: wire::Target::App("api".parse().unwrap()),
+            action: wire::Action::Restart,
+            status: wire::CommandStatus::Running,
+            requested_by: "ci".into(),
+            token: None,
+            requested_from: "127.0.0.1".into(),
+            requested_via: None,
+            requested_at: wire::Time::now(),
+            refusal: None,
+            idempotency_key: None,
+            summary: None,
+            body_hash: None,
+            follow_until: None,
+            queued_until: None,
+            body: None,
+            part_of: None,
+        };
+        assert!(matches!(poller.app.store.insert_command(new).await, Ok(Inserted::New)));
+        if known {
+            let record = json!({
+                "id": id, "target": {"app": "api"}, "action": "restart", "status": "succeeded",
+                "requested_by": "poller", "requested_at": wire::Time::now(),
+            });
+            exporter.lock().commands.insert(id.into(), record);
+        }
+    }
+    let poller = poller.restart(None).await;
+    for (id, status) in [("ran", "succeeded"), ("lost", "unknown")] {
+        let path = format!("/api/commands/{id}");
+        until(id, async || poller.get_as(&token, &path).await.json()["status"] == status).await;
+    }
+    assert!(exporter.lock().ran.is_empty(), "nothing is sent again");
+}

@@ -1,0 +1,36 @@
+//! What one address may ask for in a time, so that it keeps nobody else from anything. Memory is
+//! bounded, however many addresses there are.
+
+mod allowance;
+mod body;
+mod client;
+mod connections;
+mod network;
+mod settings;
+
+pub use allowance::Allowance;
+pub(crate) use body::Timed;
+pub(crate) use client::client;
+pub(crate) use connections::{Connections, Phase, Place};
+pub use network::Network;
+pub use settings::Reach;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Wrong passwords and tokens that an address may try at a login: ten, and then one every six
+/// seconds.
+pub fn bad_logins() -> Allowance {
+    Allowance::new(10, Duration::from_secs(6))
+}
+
+/// Whom an address stands for. Of IPv6, whoever has one address has all of its /64.
+pub fn whose(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        address => address,
+    }
+}

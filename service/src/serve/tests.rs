@@ -1,0 +1,177 @@
+use super::*;
+use tokio::io::AsyncReadExt;
+
+/// A request that is at work from one word to the other.
+#[derive(Clone, Default)]
+struct Slow {
+    begun: Arc<tokio::sync::Notify>,
+    end: Arc<tokio::sync::Notify>,
+}
+
+async fn start(limits: Limits) -> (SocketAddr, Shutdown, tokio::task::JoinHandle<()>, Slow) {
+    let listener = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let slow = Slow::default();
+    let work = slow.clone();
+    let app = Router::new()
+        .route("/", axum::routing::get(async || "hello").post(async |body: String| body))
+        .route(
+            "/who",
+            axum::routing::get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| {
+                peer.ip().to_string()
+            }),
+        )
+        .route("/large", axum::routing::get(async || "x".repeat(64 << 20)))
+        .route(
+            "/slow",
+            axum::routing::get(async move || {
+                work.begun.notify_one();
+                work.end.notified().await;
+                "slow"
+            }),
+        );
+    let shutdown = Shutdown::default();
+    let task = tokio::spawn(serve(listener, None, app, limits, shutdown.clone()));
+    (address, shutdown, task, slow)
+}
+
+async fn until_closed(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let read = stream.read_to_string(&mut text);
+    tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
+    text
+}
+
+#[tokio::test]
+async fn slow_headers_are_cut_off_and_quiet_connections_are_kept() {
+    let header_timeout = Duration::from_millis(200);
+    let (address, ..) = start(Limits { header_timeout, ..Limits::default() }).await;
+
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+    assert!(!until_closed(&mut slow).await.contains("hello"));
+
+    let mut quiet = TcpStream::connect(address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut answer = [0; 512];
+    for _ in 0..2 {
+        quiet.write_all(request).await.unwrap();
+        let read = quiet.read(&mut answer).await.unwrap();
+        assert!(String::from_utf8_lossy(&answer[..read]).ends_with("hello"));
+        tokio::time::sleep(header_timeout * 2).await;
+    }
+    quiet.write_all(b"GET / HT").await.unwrap();
+    assert_eq!(until_closed(&mut quiet).await, "");
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_under_way_end() {
+    let (address, shutdown, task, slow) = start(Limits::default()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    slow.begun.notified().await;
+    shutdown.drain.cancel();
+    tokio::task::yield_now().await;
+    slow.end.notify_one();
+    assert!(until_closed(&mut stream).await.ends_with("slow"));
+    task.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn one_connection_too_many_takes_the_place_of_one_that_asks_for_nothing() {
+    let (address, _, _, slow) = start(Limits { connections: 1, ..Limits::default() }).await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert_eq!(until_closed(&mut first).await, "");
+    second.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    slow.begun.notified().await;
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert_eq!(until_closed(&mut third).await, "", "the second is at work");
+    slow.end.notify_one();
+    assert!(until_closed(&mut second).await.ends_with("slow"));
+}
+
+async fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    until_closed(&mut stream).await
+}
+
+/// X11, the short form: what a thousand slow connections of one address do to another request
+/// from it.
+#[tokio::test]
+async fn a_thousand_slow_connections_keep_nobody_from_anything() {
+    let (address, ..) = start(Limits::default()).await;
+    let mut slow = Vec::new();
+    for _ in 0..1000 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-a: ").await.unwrap();
+        slow.push(stream);
+        if slow.len() % 100 == 0 {
+            let close = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            assert!(ask(address, close).await.ends_with("hello"), "{}", slow.len());
+        }
+    }
+    // The oldest were displaced; what is left of the address is its share.
+    let mut rest = [0; 1];
+    let read = tokio::time::timeout(Duration::from_secs(5), slow[0].read(&mut rest)).await;
+    assert_eq!(read.unwrap().unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_cut_off_and_a_reader_that_stalls_too() {
+    let short = Duration::from_millis(200);
+    let limits = Limits { body_timeout: short, stall_timeout: short, ..Limits::default() };
+    let (address, ..) = start(limits).await;
+    let whole = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    assert!(ask(address, whole).await.ends_with("ok"));
+    let part = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\npart";
+    let answer = ask(address, part).await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("too_slow"), "{answer}");
+
+    let mut lazy = TcpStream::connect(address).await.unwrap();
+    lazy.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    tokio::time::sleep(short * 4).await;
+    // What was in flight comes, and then the end of it.
+    let mut all = Vec::new();
+    let end = lazy.read_to_end(&mut all);
+    let _ = tokio::time::timeout(Duration::from_secs(10), end).await.unwrap();
+    assert!(all.len() < 64 << 20, "{}", all.len());
+}
+
+#[tokio::test]
+async fn requests_of_an_address_are_counted_and_a_trusted_proxy_says_of_whom() {
+    let proxies = vec!["127.0.0.1".parse().unwrap()];
+    let limits = Limits { requests: Some(1), proxies, ..Limits::default() };
+    let (address, ..) = start(limits).await;
+    let from = async |client: &str| {
+        let request = format!(
+            "GET /who HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        ask(address, &request).await
+    };
+    for _ in 0..4 {
+        assert!(from("203.0.113.1, 192.0.2.1").await.ends_with("192.0.2.1"));
+    }
+    let over = from("203.0.113.2, 192.0.2.1").await;
+    assert!(over.starts_with("HTTP/1.1 429 ") && over.contains("retry-after: "), "{over}");
+    assert!(over.contains("application/problem+json"), "{over}");
+    assert!(from("192.0.2.2").await.ends_with("192.0.2.2"), "others are not concerned");
+    for _ in 0..10 {
+        assert!(from("127.0.0.1").await.ends_with("127.0.0.1"));
+    }
+}
+
+#[tokio::test]
+async fn nobody_listens_beyond_loopback_without_a_credential() {
+    let failure = bind("0.0.0.0:0".parse().unwrap(), false).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Configuration);
+    assert!(bind("0.0.0.0:0".parse().unwrap(), true).await.is_ok());
+    let taken = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let failure = bind(taken.local_addr().unwrap(), false).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Listen);
+}
