@@ -109,13 +109,35 @@ impl Browser {
         self.find("header form[action='/logout']").await.map(drop)
     }
 
-    /// The address of the page.
+    /// Signs out by the button that every page has, and waits for the login.
+    ///
+    /// # Errors
+    /// Nobody is signed in.
+    pub async fn sign_out(&self) -> anyhow::Result<()> {
+        self.click("form[action='/logout'] button").await?;
+        self.find("input[name=token]").await.map(drop)
+    }
+
+    /// The address of the page. A click is over before the page that it leads to is there: see
+    /// [`Self::wait_for_address`].
     ///
     /// # Errors
     /// The browser does not say.
     pub async fn address(&self) -> anyhow::Result<String> {
         let url = self.get("/url").await?;
         Ok(url.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until the address of the page has a text in it, and gives all of it.
+    ///
+    /// # Errors
+    /// It does not get it in time.
+    pub async fn wait_for_address(&self, part: &str) -> anyhow::Result<String> {
+        let what = format!("the address has {part:?}");
+        let found = wait_until(&what, SOON, async || {
+            self.address().await.ok().filter(|address| address.contains(part))
+        });
+        self.explained(found.await).await
     }
 
     /// Waits for the first element that a CSS selector names, and gives its id.
