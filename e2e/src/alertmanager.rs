@@ -2,7 +2,6 @@
 
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::State;
@@ -15,7 +14,7 @@ use crate::folder::Folder;
 use crate::foreign::Foreign;
 use crate::grafana::quick_alertmanager;
 use crate::port::Port;
-use crate::wait::wait_until;
+use crate::wait::{SOON, wait_until};
 
 /// A message to a receiver: where it was posted to, and its body.
 pub type Message = (String, Value);
@@ -82,7 +81,7 @@ impl Alertmanager {
         what: &str,
         accept: impl Fn(&str, &Value) -> bool,
     ) -> anyhow::Result<Value> {
-        wait_until(what, Duration::from_secs(90), async || {
+        wait_until(what, SOON, async || {
             let found = self.messages().into_iter().find(|(uri, body)| accept(uri, body));
             found.map(|(_, body)| body)
         })

@@ -15,12 +15,10 @@ use serde_json::{Value, json};
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process;
-use crate::wait::{wait_blocking, wait_until};
+use crate::wait::{SOON, wait_blocking, wait_until};
 
 pub use axe::Fault;
 
-/// Longest that something on a page is waited for.
-const SOON: Duration = Duration::from_secs(30);
 /// Longest that one request to the driver may take: a page that loads slowly, at most.
 const REQUEST: Duration = Duration::from_secs(60);
 /// The name that the protocol gives to the id of an element.
@@ -339,7 +337,7 @@ impl Drop for Browser {
             process::signal(*pid, rustix::process::Signal::KILL);
         }
         let _ = self.driver.kill();
-        wait_blocking(Duration::from_secs(5), || !matches!(self.driver.try_wait(), Ok(None)));
+        wait_blocking(SOON, || !matches!(self.driver.try_wait(), Ok(None)));
         process::end_all(|| {
             let marked = process::marked(&self.mark);
             all.iter().copied().filter(|pid| process::is_alive(*pid)).chain(marked).collect()

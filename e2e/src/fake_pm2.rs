@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::folder::Folder;
+use crate::wait::{SOON, wait_blocking};
 use crate::{amp, pm2_process};
 
 /// How the fake behaves towards a request. A connection that is open takes a new mode with
@@ -187,9 +188,7 @@ impl FakePm2 {
                 let path = self.folder.join(socket);
                 let _ = UnixStream::connect(&path);
                 // Only once connections are refused has the thread let go.
-                crate::wait::wait_blocking(Duration::from_secs(5), || {
-                    UnixStream::connect(&path).is_err()
-                });
+                wait_blocking(SOON, || UnixStream::connect(&path).is_err());
             }
         }
         self.shared.drop_connections();
@@ -354,7 +353,7 @@ mod tests {
         let fake = FakePm2::start(Vec::new()).unwrap();
         let mut bus = UnixStream::connect(fake.home().join("pub.sock")).unwrap();
         bus.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        assert!(crate::wait::wait_blocking(Duration::from_secs(5), || fake.subscribers() == 1));
+        assert!(wait_blocking(SOON, || fake.subscribers() == 1));
         fake.publish_event("online", &pm2_process::process(0, "api", 1));
         let frame = amp::read(&mut bus).unwrap();
         assert_eq!(frame[0], b"s:process:event");

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::Context;
 
@@ -10,7 +9,7 @@ use crate::client::{Answer, Client};
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process;
-use crate::wait::{wait_blocking, wait_until};
+use crate::wait::{SOON, wait_blocking, wait_until};
 
 /// One that runs; killed on drop.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ impl Foreign {
             .with_context(|| format!("{name} is not installed: see e2e/setup"))?;
         let client = Client::new(format!("http://{}", port.address()))?;
         let this = Self { child, client, folder, port };
-        wait_until(&format!("{name} is ready"), Duration::from_secs(20), async || {
+        wait_until(&format!("{name} is ready"), SOON, async || {
             this.client.get(path).await.is_ok_and(|answer| is_ready(&answer)).then_some(())
         })
         .await
@@ -72,6 +71,6 @@ impl Foreign {
 impl Drop for Foreign {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        wait_blocking(Duration::from_secs(5), || !matches!(self.child.try_wait(), Ok(None)));
+        wait_blocking(SOON, || !matches!(self.child.try_wait(), Ok(None)));
     }
 }

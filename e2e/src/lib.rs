@@ -45,4 +45,4 @@ pub use port::Port;
 pub use program::{Launch, Program};
 pub use prometheus::Prometheus;
 pub use stopwatch::Stopwatch;
-pub use wait::wait_until;
+pub use wait::{SOON, wait_until};

@@ -10,11 +10,13 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::folder::{Folder, SOCKET_PATH_MAX};
-use crate::wait::wait_until;
+use crate::wait::{SOON, wait_until};
 use crate::{process, rpc, setup};
 
 /// How long one call of the `pm2` command may take.
-const CLI: Duration = Duration::from_secs(60);
+const CLI: Duration = Duration::from_secs(120);
+/// What ends by itself within this time needs no killing.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// A daemon that runs. It and everything it started is killed on drop.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl Pm2 {
     /// It does not start.
     pub async fn ensure_daemon(&self) -> anyhow::Result<()> {
         self.run(&setup::pm2_daemon_cli(), &["ping"]).await?;
-        wait_until("the PM2 daemon answers", Duration::from_secs(20), async || {
+        wait_until("the PM2 daemon answers", SOON, async || {
             rpc::call(&self.home, "ping", json!({})).ok()
         })
         .await?;
@@ -203,7 +205,7 @@ impl Pm2 {
         count: usize,
     ) -> anyhow::Result<Vec<Value>> {
         let what = format!("{count} processes {name} are {status}");
-        wait_until(&what, Duration::from_secs(20), async || {
+        wait_until(&what, SOON, async || {
             let mut processes = self.processes_of(name).ok()?;
             processes.retain(|process| process["pm2_env"]["status"] == status);
             (processes.len() == count).then_some(processes)
@@ -262,10 +264,8 @@ impl Pm2 {
             && self.running().contains(&daemon)
         {
             process::signal(daemon, Signal::TERM);
-            let _ = wait_until("PM2 ends", Duration::from_secs(10), async || {
-                self.running().is_empty().then_some(())
-            })
-            .await;
+            let _ = wait_until("PM2 ends", GRACE, async || self.running().is_empty().then_some(()))
+                .await;
         }
         self.kill_daemon()
     }
@@ -307,7 +307,7 @@ mod tests {
         .unwrap();
         pm2.wait_for("web", "online", 1).await.unwrap();
         let mark = pm2.mark().to_owned();
-        wait_until("daemon, three apps and a child", Duration::from_secs(10), async || {
+        wait_until("daemon, three apps and a child", SOON, async || {
             (pm2.running().len() >= 5).then_some(())
         })
         .await

@@ -2,11 +2,10 @@
 //! they use, and their end by id.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wait::wait_blocking;
+use crate::wait::{SOON, wait_blocking};
 
 /// The environment variable that marks everything the harness starts; its value begins with
 /// the starter's [`Identity`].
@@ -150,7 +149,7 @@ pub fn signal(pid: u32, signal: Signal) {
 /// Kills whatever `find` finds until it finds nothing, and tells what would not die.
 pub fn end_all(find: impl Fn() -> BTreeSet<u32>) -> BTreeSet<u32> {
     let mut left = BTreeSet::new();
-    wait_blocking(Duration::from_secs(10), || {
+    wait_blocking(SOON, || {
         left = find();
         left.iter().for_each(|pid| signal(*pid, Signal::KILL));
         left.is_empty()
@@ -227,7 +226,7 @@ mod tests {
         assert!(status.success());
         // While a program takes another's place, /proc shows no environment of it.
         let one = || marked(&mark).len() == 1;
-        assert!(crate::wait::wait_blocking(std::time::Duration::from_secs(10), one));
+        assert!(crate::wait::wait_blocking(SOON, one));
         assert!(orphans().is_disjoint(&marked(&mark)), "its starter, this test, still runs");
         assert!(end_all(|| marked(&mark)).is_empty());
     }

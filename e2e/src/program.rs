@@ -17,10 +17,7 @@ use crate::contract;
 use crate::folder::Folder;
 use crate::port::Port;
 use crate::process;
-use crate::wait::{wait_blocking, wait_until};
-
-/// How long a program may take to answer after its start.
-const START: Duration = Duration::from_secs(20);
+use crate::wait::{SOON, wait_blocking, wait_until};
 
 /// A program about to be started; a clone starts it again in the same folder, on the same
 /// port.
@@ -235,7 +232,7 @@ impl Launch {
         }
         .held_to(contract::of(self.name));
         let program = Program { running: Mutex::new(self.spawn()?), launch: self, client };
-        let answers = wait_until("the program answers", START, async || {
+        let answers = wait_until("the program answers", SOON, async || {
             (program.has_ended() || program.client.is_healthy().await).then_some(())
         });
         let answered = answers.await;
@@ -252,7 +249,7 @@ impl Launch {
     /// It cannot be started, or runs on for 20 s.
     pub async fn run(self) -> anyhow::Result<Ended> {
         let mut running = self.spawn()?;
-        let status = running.wait(START).await.with_context(|| self.name)?;
+        let status = running.wait(SOON).await.with_context(|| self.name)?;
         Ok(Ended {
             code: status.code(),
             stdout: running.stdout.finish(),
@@ -358,7 +355,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        wait_blocking(Duration::from_secs(5), || !matches!(self.child.try_wait(), Ok(None)));
+        wait_blocking(SOON, || !matches!(self.child.try_wait(), Ok(None)));
     }
 }
 

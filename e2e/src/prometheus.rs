@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
@@ -15,7 +14,7 @@ use crate::foreign::Foreign;
 use crate::metrics::Metrics;
 use crate::port::Port;
 use crate::program::Program;
-use crate::wait::wait_until;
+use crate::wait::{SOON, wait_until};
 
 /// Something to scrape.
 #[derive(Clone, Debug)]
@@ -161,7 +160,7 @@ impl Prometheus {
         accept: impl Fn(&[Series]) -> bool,
     ) -> anyhow::Result<Vec<Series>> {
         let last = std::sync::Mutex::new(None);
-        let found = wait_until(query, Duration::from_secs(20), async || {
+        let found = wait_until(query, SOON, async || {
             let series = self.query(query).await;
             match series {
                 Ok(series) if accept(&series) => Some(series),

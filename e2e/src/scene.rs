@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
@@ -14,10 +13,7 @@ use crate::folder::Folder;
 use crate::metrics::Metrics;
 use crate::port::Port;
 use crate::program::{Launch, Program};
-use crate::wait::wait_until;
-
-/// Longest that a test waits for something that is to happen by itself.
-pub const SOON: Duration = Duration::from_secs(20);
+use crate::wait::{SOON, wait_until};
 
 /// An exporter with no configuration at all.
 ///

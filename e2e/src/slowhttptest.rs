@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::folder::Folder;
-use crate::wait::wait_blocking;
+use crate::wait::{SOON, wait_blocking};
 
 /// An attack under way; ended on drop.
 #[derive(Debug)]
@@ -49,6 +49,6 @@ impl SlowHeaders {
 impl Drop for SlowHeaders {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        wait_blocking(Duration::from_secs(5), || !matches!(self.child.try_wait(), Ok(None)));
+        wait_blocking(SOON, || !matches!(self.child.try_wait(), Ok(None)));
     }
 }

@@ -9,7 +9,7 @@ use crate::fleet::new_poller_token;
 use crate::process;
 use crate::program::Launch;
 use crate::sim::SimulatorProcess;
-use crate::wait::wait_until;
+use crate::wait::{SOON, wait_until};
 use anyhow::Context;
 
 /// How often memory and descriptors are looked at.
@@ -79,10 +79,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
         Ok((sum(good), sum(failed)))
     };
     let some = 3.0 * f64::from(settings.servers);
-    wait_until("all are polled", Duration::from_secs(60), async || {
-        (polls().await.ok()?.0 >= some).then_some(())
-    })
-    .await?;
+    wait_until("all are polled", SOON, async || (polls().await.ok()?.0 >= some).then_some(()))
+        .await?;
 
     let counts = Arc::new(Counts::default());
     let using = tokio::spawn(used(client.clone(), settings.servers, Arc::clone(&counts)));

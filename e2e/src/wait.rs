@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+/// Longest that anything is waited for that is to come at once: so much longer than it takes that
+/// a machine with other work, whose caches are cold, does not run into it.
+pub const SOON: Duration = Duration::from_secs(90);
+
 /// Asks again and again until the condition gives something, and gives that.
 ///
 /// # Errors

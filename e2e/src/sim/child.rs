@@ -11,7 +11,7 @@ use anyhow::Context;
 use crate::folder::Folder;
 use crate::process;
 use crate::program::binary;
-use crate::wait::wait_blocking;
+use crate::wait::{SOON, wait_blocking};
 
 /// `fleet-sim`, running; killed on drop.
 #[derive(Debug)]
@@ -76,6 +76,6 @@ impl SimulatorProcess {
 impl Drop for SimulatorProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        wait_blocking(Duration::from_secs(5), || !matches!(self.child.try_wait(), Ok(None)));
+        wait_blocking(SOON, || !matches!(self.child.try_wait(), Ok(None)));
     }
 }

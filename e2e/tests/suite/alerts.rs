@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use e2e::grafana::{Addresses, prometheus_folder};
-use e2e::scene::{self, SOON, Server, wait_for_instances};
-use e2e::{Alertmanager, Pm2, Prometheus, process, wait_until};
+use e2e::scene::{self, Server, wait_for_instances};
+use e2e::{Alertmanager, Pm2, Prometheus, SOON, process, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use wire::Status;
@@ -65,7 +65,8 @@ async fn a_killed_app_reaches_alertmanager_by_prometheus_and_by_the_poller_alone
         })
         .await?;
     }
-    pm2.start_apps(vec![json!({"name": "loop", "script": "crash-loop.js"})]).await?;
+    pm2.start_apps(vec![json!({"name": "loop", "script": "crash-loop.js", "min_uptime": 60_000})])
+        .await?;
 
     let mut said = Vec::new();
     for alertmanager in [&by_prometheus, &by_poller] {

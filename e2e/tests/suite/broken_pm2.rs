@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, metrics};
-use e2e::{Client, FakePm2, Mode, Program, amp, pm2_process, process, wait_until};
+use e2e::scene::{self, metrics};
+use e2e::{Client, FakePm2, Mode, Program, SOON, amp, pm2_process, process, wait_until};
 use serde_json::json;
 
 /// Every scrape wants something of the daemon.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, Server, wait_for_instances};
-use e2e::{Browser, Pm2, Port};
+use e2e::{Browser, Pm2, Port, SOON};
 use rustix::process::Signal;
 use serde_json::json;
 use wire::Status;
@@ -150,7 +150,7 @@ async fn a_restart_by_button_and_a_crash_are_seen_without_a_reload() -> Result<(
     browser.open(&format!("{base}/servers/vm1/apps/talker/logs?stream=err")).await?;
     let lines = "return [...document.querySelectorAll('#log li:not([hidden])')].length";
     let begun = browser.run(lines).await?.as_u64().context("no number")?;
-    let longer = e2e::wait_until("the log grows", scene::SOON, async || {
+    let longer = e2e::wait_until("the log grows", SOON, async || {
         (browser.run(lines).await.ok()?.as_u64()? > begun + 3).then_some(())
     });
     longer.await?;

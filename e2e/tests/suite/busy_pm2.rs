@@ -1,10 +1,8 @@
 //! A PM2 that much is asked of: the queue of changes, the saved list, and readers that are too slow.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, metrics, succeeded, wait_for_instances};
-use e2e::{Pm2, wait_until};
+use e2e::scene::{self, metrics, succeeded, wait_for_instances};
+use e2e::{Pm2, SOON, wait_until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::Status;
@@ -105,7 +103,7 @@ async fn a_reader_that_takes_nothing_is_let_go_and_costs_no_memory() -> Result<(
     }
     let grown = memory()? - before;
     assert!(grown < 16.0, "{grown} MiB more for a reader that takes nothing");
-    wait_until("the reader is let go", Duration::from_secs(60), async || {
+    wait_until("the reader is let go", SOON, async || {
         exporter.stderr().contains("too slow").then_some(())
     })
     .await

@@ -1,10 +1,8 @@
 //! Commands: what they do, what they tell, and that each runs once.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
-use e2e::scene::{self, Guarded, SOON, Server, Watcher, succeeded, wait_for_instances};
-use e2e::{FakePm2, Mode, Pm2, pm2_process, wait_until};
+use e2e::scene::{self, Guarded, Server, Watcher, succeeded, wait_for_instances};
+use e2e::{FakePm2, Mode, Pm2, SOON, pm2_process, wait_until};
 use serde_json::{Value, json};
 use wire::Status;
 
@@ -274,7 +272,7 @@ async fn silence_after_sending_is_unknown_and_not_sent_again() -> Result<()> {
     let record: Value = answer.json()?;
     exporter.program.kill();
     let path = format!("/api/commands/{}", record["id"].as_str().context("no id")?);
-    let ended = wait_until("it is closed", Duration::from_secs(90), async || {
+    let ended = wait_until("it is closed", SOON, async || {
         let record: Value = poller.admin.json(&path).await.ok()?;
         (!matches!(record["status"].as_str()?, "queued" | "running")).then_some(record)
     })

@@ -3,12 +3,11 @@
 //! is shipped.
 
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::grafana::{Addresses, Query, prometheus_folder, queries};
-use e2e::scene::{self, SOON, Server, wait_for_instances};
-use e2e::{Alertmanager, Client, Folder, Launch, Pm2, Port, Prometheus, process, wait_until};
+use e2e::scene::{self, Server, wait_for_instances};
+use e2e::{Alertmanager, Client, Folder, Launch, Pm2, Port, Prometheus, SOON, process, wait_until};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -112,7 +111,8 @@ async fn every_query_of_every_dashboard_gives_something() -> Result<()> {
     // What panels are there to show: an app that PM2 gave up on, one that was killed by its own
     // exception, requests, deployments that went well or did not, a command, a slot whose process
     // was killed again and again, a PM2 that did not answer for a while.
-    pm2.start_apps(vec![json!({"name": "loop", "script": "crash-loop.js"})]).await?;
+    pm2.start_apps(vec![json!({"name": "loop", "script": "crash-loop.js", "min_uptime": 60_000})])
+        .await?;
     let folder = Folder::new()?;
     let done = deploy(&client, "a", &repository(&folder)?).await?;
     ensure!(done["status"] == "healthy", "{done:#}");
@@ -144,7 +144,7 @@ async fn every_query_of_every_dashboard_gives_something() -> Result<()> {
     ensure!(all.len() > 100, "{} queries", all.len());
     let busy = Client::new(format!("http://{}", web.address()))?;
     let last = std::sync::Mutex::new(Vec::new());
-    let found = wait_until("every query gives something", Duration::from_secs(45), async || {
+    let found = wait_until("every query gives something", SOON, async || {
         for _ in 0..20 {
             let _ = busy.get("/").await;
         }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, Server};
+use e2e::scene::{self, Server};
 use e2e::sim::{Settings, SimulatedFleet};
-use e2e::{Client, Launch, process, wait_until};
+use e2e::{Client, Launch, SOON, process, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 use wire::{Entry, Record, Time};

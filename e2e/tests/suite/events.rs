@@ -1,11 +1,10 @@
 //! What happens to an application arrives at the poller: in order, once, whoever was away.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, Server, Watcher, wait_for_instances};
-use e2e::{Pm2, process, wait_until};
+use e2e::scene::{self, Server, Watcher, wait_for_instances};
+use e2e::{Pm2, SOON, process, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use wire::Status;
@@ -134,7 +133,7 @@ async fn what_happened_while_the_poller_was_down_is_told_once() -> Result<()> {
 
     let Watcher { program, admin, token } = poller;
     let launch = program.launch();
-    let ended = program.stop(Duration::from_secs(5)).await?;
+    let ended = program.stop(SOON).await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     for _ in 0..2 {
         kill(&pm2, "web").await?;
@@ -160,7 +159,8 @@ async fn a_crash_loop_ends_with_errored() -> Result<()> {
     let exporter = scene::guarded_exporter(pm2.home(), "").await?;
     let poller = scene::poller(&[Server::of("vm1", &exporter)], "").await?;
     poller.wait_for("vm1", "online").await?;
-    let app = json!({"name": "loop", "script": "crash-loop.js", "max_restarts": 2});
+    let app =
+        json!({"name": "loop", "script": "crash-loop.js", "max_restarts": 2, "min_uptime": 60_000});
     pm2.start_apps(vec![app]).await?;
     pm2.wait_for("loop", "errored", 1).await?;
     wait_until("it is told that PM2 gave up", SOON, async || {
@@ -194,7 +194,7 @@ async fn an_exporter_that_was_started_again_is_taken_up_anew() -> Result<()> {
     wait_for_kinds(&poller, "web", &["exit", "online"]).await?;
 
     let launch = exporter.program.launch();
-    exporter.program.stop(Duration::from_secs(5)).await?;
+    exporter.program.stop(SOON).await?;
     wait_until("it is told that the server is offline", SOON, async || {
         let events = poller.events("vm1").await.ok()?;
         events.iter().any(|event| event["kind"] == "server_offline").then_some(())

@@ -2,8 +2,8 @@
 //! for many at once, over restarts of real exporters of a real PM2.
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, Server, Watcher};
-use e2e::{Answer, Pm2, wait_until};
+use e2e::scene::{self, Server, Watcher};
+use e2e::{Answer, Pm2, SOON, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 

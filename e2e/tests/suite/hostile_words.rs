@@ -11,8 +11,8 @@ use axum::extract::{Query, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use e2e::scene::{self, SOON, Server};
-use e2e::{Browser, FakePm2, metrics::Metrics, pm2_process, wait_until};
+use e2e::scene::{self, Server};
+use e2e::{Browser, FakePm2, SOON, metrics::Metrics, pm2_process, wait_until};
 use serde_json::{Value, json};
 use wire::Time;
 
@@ -333,7 +333,7 @@ async fn words_stay_words_on_every_page_and_in_every_table_log_and_series() -> R
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert!(!answer.headers.contains_key("pm2_forged"), "{path}");
     }
-    let log = poller.program.stop(std::time::Duration::from_secs(5)).await?.stderr;
+    let log = poller.program.stop(SOON).await?.stderr;
     is_its_own(&log);
     Ok(())
 }
@@ -394,6 +394,6 @@ async fn an_application_forges_nothing_at_its_exporter() -> Result<()> {
         browser.open(&client.url(&path)).await?;
         is_unharmed(&browser, &path).await?;
     }
-    is_its_own(&exporter.stop(std::time::Duration::from_secs(5)).await?.stderr);
+    is_its_own(&exporter.stop(SOON).await?.stderr);
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, metrics, wait_for_instances};
-use e2e::{Client, Pm2, Stopwatch, wait_until};
+use e2e::scene::{self, metrics, wait_for_instances};
+use e2e::{Client, Pm2, SOON, Stopwatch, wait_until};
 use serde_json::json;
 use wire::{EventKind, Record, Status};
 
@@ -111,7 +111,7 @@ async fn a_command_to_a_hung_daemon_ends_with_its_deadline() -> Result<()> {
     let answer = exporter.control.post("/api/processes/web/restart?wait=2s").await?;
     assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
     assert!(matches!(answer.status, 202 | 502..=504), "{} {}", answer.status, answer.text);
-    let stop = exporter.program.stop(Duration::from_secs(5)).await?;
+    let stop = exporter.program.stop(SOON).await?;
     assert_eq!(stop.code, Some(0), "{}", stop.stderr);
     Ok(())
 }

@@ -3,12 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::process::{is_alive, marked, signal};
-use e2e::scene::{self, SOON};
-use e2e::{Client, Folder, rpc, wait_until};
+use e2e::scene;
+use e2e::{Client, Folder, SOON, rpc, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -25,9 +24,7 @@ impl Drop for Run {
         // Asked first: a killed one leaves its children to the next.
         if matches!(self.child.try_wait(), Ok(None)) {
             signal(self.child.id(), Signal::TERM);
-            e2e::wait::wait_blocking(Duration::from_secs(30), || {
-                !matches!(self.child.try_wait(), Ok(None))
-            });
+            e2e::wait::wait_blocking(SOON, || !matches!(self.child.try_wait(), Ok(None)));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -126,9 +123,7 @@ async fn all_of_it_runs_can_be_used_and_ends() -> Result<()> {
 
     assert!(marked(&mark).len() >= 9, "PM2, six processes, exporter, poller");
     signal(run.child.id(), Signal::INT);
-    let status = wait_until("it ends", Duration::from_secs(30), async || {
-        run.child.try_wait().ok().flatten()
-    });
+    let status = wait_until("it ends", SOON, async || run.child.try_wait().ok().flatten());
     assert_eq!(status.await?.code(), Some(0));
     assert!(marked(&mark).is_empty());
     Ok(())
@@ -165,9 +160,7 @@ async fn a_child_that_dies_ends_all_with_1() -> Result<()> {
     };
     let poller = marked(&mark).into_iter().find(is_poller).context("no poller")?;
     signal(poller, Signal::KILL);
-    let status = wait_until("it ends", Duration::from_secs(30), async || {
-        run.child.try_wait().ok().flatten()
-    });
+    let status = wait_until("it ends", SOON, async || run.child.try_wait().ok().flatten());
     assert_eq!(status.await?.code(), Some(1));
     assert!(marked(&mark).is_empty() && !is_alive(pm2));
     Ok(())

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::prometheus::check_metrics;
-use e2e::scene::{self, SOON, Server, metrics};
-use e2e::{Answer, Client, FakePm2, Folder, Mode, pm2_process, wait_until};
+use e2e::scene::{self, Server, metrics};
+use e2e::{Answer, Client, FakePm2, Folder, Mode, SOON, pm2_process, wait_until};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

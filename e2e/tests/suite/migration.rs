@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use e2e::prometheus::{Series, Target};
-use e2e::scene::{self, wait_for_instances};
-use e2e::{Launch, Pm2, Prometheus, pm2_metrics, wait_until};
+use e2e::scene::wait_for_instances;
+use e2e::{Launch, Pm2, Prometheus, SOON, pm2_metrics, wait_until};
 use serde_json::json;
 use wire::Status;
 
@@ -84,7 +84,7 @@ async fn dashboards_made_for_pm2_metrics_get_the_same_answers() -> Result<()> {
     pm2.cli(&["stop", "stopped"]).await?;
     // What Node.js tells comes some seconds after the start, and HTTP figures with requests.
     let web = e2e::Client::new(format!("http://{}", port.address()))?;
-    wait_until("the application tells of itself", scene::SOON, async || {
+    wait_until("the application tells of itself", SOON, async || {
         web.get("/").await.ok()?;
         let process = pm2.processes_of("web").ok()?.into_iter().next()?;
         let monitor = process["pm2_env"]["axm_monitor"].as_object()?;
@@ -119,7 +119,7 @@ async fn dashboards_made_for_pm2_metrics_get_the_same_answers() -> Result<()> {
     for (query, near) in QUERIES {
         let last = std::sync::Mutex::new(String::new());
         // One scrape of one can be older than a change that the other has seen.
-        wait_until(query, scene::SOON, async || {
+        wait_until(query, SOON, async || {
             web.get("/").await.ok()?;
             let answer = async |job: &str| {
                 let query = query.replace("JOB", &format!("job='{job}'"));

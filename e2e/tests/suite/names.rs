@@ -1,10 +1,8 @@
 //! Names that repeat, are odd, or would mean more to PM2 than themselves.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics, wait_for_instances};
-use e2e::{Client, FakePm2, Folder, Launch, Pm2, Port, pm2_process};
+use e2e::{Client, FakePm2, Folder, Launch, Pm2, Port, SOON, pm2_process};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use wire::Status;
@@ -235,7 +233,7 @@ async fn odd_names_by_the_thousand_act_on_nothing_and_start_no_program() -> Resu
     let looks = |method: &str| method.starts_with("get") || method == "ping";
     let acts: Vec<_> = fake.calls().into_iter().filter(|(method, _)| !looks(method)).collect();
     assert!(acts.is_empty(), "{acts:?}");
-    exporter.stop(Duration::from_secs(5)).await?;
+    exporter.stop(SOON).await?;
     let trace = std::fs::read_to_string(&trace)?;
     let started = trace.lines().filter(|line| line.contains("execve")).count();
     assert_eq!(started, 1, "only itself: {trace}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use e2e::process::{descendants, marked};
 use e2e::scene::{self, metrics, wait_for_instances};
-use e2e::{Folder, Launch, Pm2, Program, Stopwatch, wait_until};
+use e2e::{Folder, Launch, Pm2, Program, SOON, Stopwatch, wait_until};
 use serde_json::json;
 use wire::Status;
 
@@ -58,7 +58,7 @@ fn a_program_that_was_run_leaves_a_trace() -> Result<()> {
         .args(["-c", script])
         .stdin(std::process::Stdio::piped())
         .spawn()?;
-    let seen = e2e::wait::wait_blocking(Duration::from_secs(10), || {
+    let seen = e2e::wait::wait_blocking(SOON, || {
         faults_of_children(shell.id()).is_ok_and(|faults| faults > 0)
     });
     shell.kill()?;
@@ -128,7 +128,7 @@ async fn after_the_daemon_is_gone_none_is_started() -> Result<()> {
     wait_for_instances(exporter.client(), "web", Status::Online, 1).await?;
     pm2.kill_daemon()?;
     let gone = Stopwatch::start(&[exporter.pid()]);
-    wait_until("pm2_up is 0", Duration::from_secs(5), async || {
+    wait_until("pm2_up is 0", SOON, async || {
         let page = metrics(exporter.client()).await.ok()?;
         (page.value("pm2_up", &[]).ok()? == 0.0).then_some(())
     })

@@ -1,8 +1,8 @@
 //! The pages that people look at, and the poller's JSON behind them.
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, Server, wait_for_instances};
-use e2e::{Pm2, Port, wait_until};
+use e2e::scene::{self, Server, wait_for_instances};
+use e2e::{Pm2, Port, SOON, wait_until};
 use serde_json::{Value, json};
 use wire::{JournalPage, Record, Status, Time};
 

@@ -2,11 +2,10 @@
 //! copy of the database, or log at trace level is one of them told.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, Server, wait_for_instances};
-use e2e::{Client, FakePm2, Launch, Port, pm2_process, wait_until};
+use e2e::scene::{self, Server, wait_for_instances};
+use e2e::{Client, FakePm2, Launch, Port, SOON, pm2_process, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use wire::Status;
@@ -244,7 +243,7 @@ async fn what_people_give_in_confidence_is_told_nowhere() -> Result<()> {
         ),
     ] {
         let launch = program.launch();
-        let ended = program.stop(Duration::from_secs(10)).await?;
+        let ended = program.stop(SOON).await?;
         let level = if name == "poller" { "TRACE" } else { "INFO" };
         assert!(ended.stderr.contains(level), "the {name} logs too little to show anything");
         clean(&format!("the log of the {name}"), &(ended.stderr.clone() + &ended.stdout))?;

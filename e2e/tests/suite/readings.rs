@@ -1,10 +1,8 @@
 //! Readings are true or absent, never a false 0.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, metrics, wait_for_instances};
-use e2e::{Pm2, process, wait_until};
+use e2e::scene::{self, metrics, wait_for_instances};
+use e2e::{Pm2, SOON, process, wait_until};
 use serde_json::json;
 use wire::Status;
 
@@ -157,7 +155,7 @@ async fn samples_come_at_their_interval() -> Result<()> {
     let more = "sample_interval = \"1s\"\nanonymous_read = true";
     let exporter = scene::guarded_exporter(pm2.home(), more).await?;
     wait_for_instances(&exporter.read, "web", Status::Online, 1).await?;
-    let times = wait_until("five samples", Duration::from_secs(15), async || {
+    let times = wait_until("five samples", SOON, async || {
         let page: wire::JournalPage = exporter.read.json("/api/journal?after=0").await.ok()?;
         let times: Vec<wire::Time> = page
             .entries

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, Server, wait_for_instances};
-use e2e::{Client, Pm2, fleet};
+use e2e::{Client, Pm2, SOON, fleet};
 use reqwest::Method;
 use serde_json::{Value, json};
 use wire::Status;
@@ -245,7 +245,7 @@ async fn the_poller_asks_who_you_are() -> Result<()> {
         Ok(nobody.with_token(token))
     };
     let viewer = client("viewer")?;
-    e2e::wait_until("it is polled", scene::SOON, async || {
+    e2e::wait_until("it is polled", SOON, async || {
         let app = viewer.get("/api/servers/vm1/apps/web").await.ok()?;
         (app.status == 200).then_some(())
     })

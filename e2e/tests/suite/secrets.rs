@@ -1,11 +1,10 @@
 //! A secret planted wherever secrets are found: it appears nowhere.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, Server, wait_for_instances};
-use e2e::{Client, Folder, Pm2, wait_until};
+use e2e::scene::{self, Server, wait_for_instances};
+use e2e::{Client, Folder, Pm2, SOON, wait_until};
 use serde_json::json;
 use wire::Status;
 
@@ -183,7 +182,7 @@ async fn a_planted_secret_appears_nowhere() -> Result<()> {
 
     for (name, program) in [("exporter", exporter.program), ("poller", poller.program)] {
         let launch = program.launch();
-        let ended = program.stop(Duration::from_secs(5)).await?;
+        let ended = program.stop(SOON).await?;
         assert!(!ended.stderr.is_empty(), "the {name} logs nothing, so nothing is shown here");
         clean(&format!("the log of the {name}"), &ended.stderr)?;
         clean(&format!("the output of the {name}"), &ended.stdout)?;
@@ -212,10 +211,7 @@ async fn tokens_are_not_told_either() -> Result<()> {
     assert!(!answer.text.contains("wrongwrong"), "{}", answer.text);
     let launch = poller.program.launch();
     let (exporters, pollers) = (exporter.token.clone(), poller.token.clone());
-    let ended = [
-        exporter.program.stop(Duration::from_secs(5)).await?,
-        poller.program.stop(Duration::from_secs(5)).await?,
-    ];
+    let ended = [exporter.program.stop(SOON).await?, poller.program.stop(SOON).await?];
     let database = launch.folder().join("poller.db");
     let database = String::from_utf8_lossy(&std::fs::read(database)?).into_owned();
     for token in [exporters.as_str(), &pollers, "wrongwrong"] {

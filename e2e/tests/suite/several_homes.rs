@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use e2e::prometheus::check_metrics;
-use e2e::scene::{self, SOON, Server, metrics, succeeded, wait_for_instances};
-use e2e::{Client, FakePm2, Folder, Launch, Mode, Pm2, pm2_process, wait_until};
+use e2e::scene::{self, Server, metrics, succeeded, wait_for_instances};
+use e2e::{Client, FakePm2, Folder, Launch, Mode, Pm2, SOON, pm2_process, wait_until};
 use serde_json::{Value, json};
 use wire::Status;
 
@@ -148,7 +148,7 @@ async fn one_name_in_two_is_two_and_who_means_one_says_which() -> Result<()> {
     poller.admin.get(&lines).await?.ok()?;
     let page = poller.metrics().await?;
     assert_eq!(page.all("pm2_process_up", &[("server", "vm1"), ("name", "api")]).len(), 2);
-    poller.program.stop(Duration::from_secs(5)).await?;
+    poller.program.stop(SOON).await?;
 
     // One that ends takes nothing from the other; and what was counted stays with its PM2, in
     // whatever order they are named.
@@ -157,7 +157,7 @@ async fn one_name_in_two_is_two_and_who_means_one_says_which() -> Result<()> {
     wait_for_up(&read, two.home(), 1.0).await?;
     assert_eq!(scene::instances(&read, "api").await?.len(), 1);
     let launch = program.launch();
-    program.stop(Duration::from_secs(5)).await?;
+    program.stop(SOON).await?;
     let swapped = watching(&[two.home(), one.home()], &tokens);
     launch.folder().write("configuration.toml", &swapped)?;
     let _program = launch.start().await?;

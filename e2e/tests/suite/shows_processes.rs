@@ -1,8 +1,8 @@
 //! The exporter beside a real PM2, with no configuration: what it shows.
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, metrics, wait_for_instances};
-use e2e::{Client, Pm2, Port, wait_until};
+use e2e::scene::{self, metrics, wait_for_instances};
+use e2e::{Client, Pm2, Port, SOON, wait_until};
 use serde_json::json;
 use wire::Status;
 
@@ -15,7 +15,7 @@ async fn zoo(pm2: &Pm2) -> Result<()> {
         json!({"name": "cluster", "script": "cluster.js", "exec_mode": "cluster", "instances": 2,
                "env": {"PORT": port.number().to_string()}}),
         json!({"name": "stopped", "script": "web.js"}),
-        json!({"name": "errored", "script": "crash-loop.js", "max_restarts": 2}),
+        json!({"name": "errored", "script": "crash-loop.js", "max_restarts": 2, "min_uptime": 60_000}),
         json!({"name": unstable, "script": "crash-loop.js", "max_restarts": 1000,
                "restart_delay": 300}),
         json!({"name": spaced, "script": "stderr.js"}),

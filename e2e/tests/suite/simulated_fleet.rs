@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use e2e::prometheus::check_metrics;
-use e2e::scene::{self, SOON};
+use e2e::scene;
 use e2e::sim::{Settings, SimulatedFleet};
-use e2e::{Client, FakePm2, pm2_process, wait_until};
+use e2e::{Client, FakePm2, SOON, pm2_process, wait_until};
 use serde_json::{Value, json};
 use wire::{CommandRecord, CommandStatus, JournalPage, State};
 

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use e2e::scene::{self, SOON};
+use e2e::scene;
 use e2e::slowhttptest::SlowHeaders;
-use e2e::{Client, FakePm2, Program, pm2_process, process, wait_until};
+use e2e::{Client, FakePm2, Program, SOON, pm2_process, process, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

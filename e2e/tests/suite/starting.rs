@@ -2,11 +2,10 @@
 //! code of its own; and reloading.
 
 use std::net::TcpListener;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, Server};
-use e2e::{FakePm2, Folder, Launch, pm2_process, wait_until};
+use e2e::scene::{self, Server};
+use e2e::{FakePm2, Folder, Launch, SOON, pm2_process, wait_until};
 use rustix::process::Signal;
 
 /// As clap has it.
@@ -52,7 +51,7 @@ async fn nobody_is_let_in_from_outside_without_a_token() -> Result<()> {
     let port = launch.address();
     let port = port.rsplit(':').next().context("no port")?;
     let outside = launch.argument("--listen").argument(format!("0.0.0.0:{port}"));
-    outside.start().await?.stop(Duration::from_secs(5)).await?;
+    outside.start().await?.stop(SOON).await?;
     Ok(())
 }
 

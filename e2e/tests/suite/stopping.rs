@@ -3,15 +3,16 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, Server};
-use e2e::{FakePm2, Mode, Pm2, Stopwatch, pm2_process, wait_until};
+use e2e::scene::{self, Server};
+use e2e::{FakePm2, Mode, Pm2, SOON, Stopwatch, pm2_process, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
-const DEADLINE: Duration = Duration::from_secs(5);
+/// The bar is 5 s where nothing else runs. What hangs here hangs for longer than this.
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Takes connections and says nothing.
 fn black_hole() -> Result<(String, Arc<Mutex<Vec<TcpStream>>>)> {
@@ -50,16 +51,14 @@ async fn fifty_hung_polls_do_not_hold_the_poller() -> Result<()> {
     let (url, taken) = black_hole()?;
     let launch = e2e::Launch::poller()?;
     let mut configuration =
-        "database = \"poller.db\"\npoll_interval = \"5s\"\npoll_timeout = \"5s\"\n".to_owned();
+        "database = \"poller.db\"\npoll_interval = \"20s\"\npoll_timeout = \"20s\"\n".to_owned();
     for number in 0..50 {
         configuration += &format!("[[servers]]\nid = \"vm{number}\"\nurl = {url:?}\n");
     }
     let poller = launch.configuration(&configuration)?.start().await?;
     wait_until("nearly all polls hang", SOON, async || (open(&taken) >= 45).then_some(())).await?;
-    let start = Instant::now();
     let ended = poller.stop(DEADLINE).await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(start.elapsed() < DEADLINE);
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! TLS between all three: the exporter, the poller, Prometheus.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::prometheus::Target;
-use e2e::scene::{self, SOON};
-use e2e::{Client, FakePm2, Folder, Launch, Program, Prometheus, Tls, pm2_process, wait_until};
+use e2e::scene;
+use e2e::{
+    Client, FakePm2, Folder, Launch, Program, Prometheus, SOON, Tls, pm2_process, wait_until,
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -214,7 +215,7 @@ async fn the_pollers_page_is_served_over_tls_and_its_certificate_can_be_changed(
         fresh.get("/").await.is_err().then_some(())
     })
     .await?;
-    let stopped = poller.stop(Duration::from_secs(10)).await?;
+    let stopped = poller.stop(SOON).await?;
     assert_eq!(stopped.code, Some(0));
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! named is refused, and the refusal says by which limit.
 
 use anyhow::{Context, Result};
-use e2e::scene::{self, SOON, metrics, succeeded, wait_for_instances};
-use e2e::{Client, FakePm2, Launch, Program, pm2_process, wait_until};
+use e2e::scene::{self, metrics, succeeded, wait_for_instances};
+use e2e::{Client, FakePm2, Launch, Program, SOON, pm2_process, wait_until};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};

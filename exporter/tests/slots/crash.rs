@@ -4,6 +4,7 @@ use e2e::wait_until;
 use serde_json::{Value, json};
 
 use crate::stage::{PACKAGE, Repo, Stage, server};
+use e2e::SOON;
 
 /// What the exporter is doing when it is killed, and what must run afterwards.
 async fn killed_while(stage: &mut Stage, repo: &Repo, status: &str, delay: Duration, round: u32) {
@@ -13,7 +14,7 @@ async fn killed_while(stage: &mut Stage, repo: &Repo, status: &str, delay: Durat
     let before = stage.get("a", "/").await.unwrap();
     stage.client.put(&format!("/api/commands/{id}"), &command).await.unwrap();
     let path = format!("/api/slots/a/deployments/{id}");
-    let reached: Value = wait_until(status, Duration::from_secs(20), async || {
+    let reached: Value = wait_until(status, SOON, async || {
         let value: Value = stage.client.json(&path).await.ok()?;
         (value["status"] == status || value["status"] == "healthy").then_some(value)
     })
@@ -22,7 +23,7 @@ async fn killed_while(stage: &mut Stage, repo: &Repo, status: &str, delay: Durat
     tokio::time::sleep(delay).await;
     stage.kill();
     stage.serve().await;
-    let ended: Value = wait_until("it comes to an end", Duration::from_secs(30), async || {
+    let ended: Value = wait_until("it comes to an end", SOON, async || {
         let value: Value = stage.client.json(&path).await.ok()?;
         matches!(value["status"].as_str(), Some("healthy" | "failed")).then_some(value)
     })
@@ -30,9 +31,7 @@ async fn killed_while(stage: &mut Stage, repo: &Repo, status: &str, delay: Durat
     .unwrap();
     stage.at_rest("a").await;
     let now =
-        wait_until("the slot answers", Duration::from_secs(10), async || stage.get("a", "/").await)
-            .await
-            .unwrap();
+        wait_until("the slot answers", SOON, async || stage.get("a", "/").await).await.unwrap();
     let shown = format!("{status} {delay:?}: {reached:#} {ended:#}");
     if ended["status"] == "healthy" {
         assert_eq!(now, "new", "{shown}");
@@ -102,7 +101,7 @@ async fn a_stop_of_the_exporter_and_a_deadline_end_what_was_started() {
         "/api/slots/a/deployments/{}",
         taken.json::<Value>().unwrap()["id"].as_str().unwrap()
     );
-    wait_until("it builds", Duration::from_secs(20), async || {
+    wait_until("it builds", SOON, async || {
         let value: Value = stage.client.json(&path).await.ok()?;
         (value["status"] == "building").then_some(())
     })
@@ -112,7 +111,7 @@ async fn a_stop_of_the_exporter_and_a_deadline_end_what_was_started() {
     assert_eq!(stage.terminate(), Some(0));
     assert_eq!(stage.left_behind(), 0);
     stage.serve().await;
-    let value: Value = wait_until("it is told", Duration::from_secs(20), async || {
+    let value: Value = wait_until("it is told", SOON, async || {
         let value: Value = stage.client.json(&path).await.ok()?;
         (value["status"] == "failed").then_some(value)
     })
@@ -137,7 +136,7 @@ async fn a_crash_of_the_daemon_while_switching_is_mended_when_it_is_back() {
     let taken = stage.post("/api/slots/a/deploy", &json!({"repository": repo.url()})).await;
     let id = taken.json::<Value>().unwrap()["id"].as_str().unwrap().to_owned();
     let path = format!("/api/slots/a/deployments/{id}");
-    wait_until("it switches", Duration::from_secs(20), async || {
+    wait_until("it switches", SOON, async || {
         let value: Value = stage.client.json(&path).await.ok()?;
         (value["status"] == "switching").then_some(())
     })
@@ -145,7 +144,7 @@ async fn a_crash_of_the_daemon_while_switching_is_mended_when_it_is_back() {
     .unwrap();
     stage.pm2.kill_daemon().unwrap();
     let (out, _) = stage.slots(&["up"]);
-    let ended: Value = wait_until("it comes to an end", Duration::from_secs(30), async || {
+    let ended: Value = wait_until("it comes to an end", SOON, async || {
         let value: Value = stage.client.json(&path).await.ok()?;
         matches!(value["status"].as_str(), Some("healthy" | "failed")).then_some(value)
     })

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::stage::{Repo, Stage, server};
+use e2e::SOON;
 
 #[tokio::test]
 async fn a_slot_is_deployed_rolled_back_stopped_and_restarted() {
@@ -336,7 +337,7 @@ async fn only_five_releases_are_kept_and_many_deployments_wait_their_turn() {
     assert!(busy > 0, "the queue has a bound");
     for answer in taken.iter().filter(|answer| answer.status != 503) {
         let id = answer.json::<Value>().unwrap()["id"].as_str().unwrap().to_owned();
-        e2e::wait_until("each has its turn", std::time::Duration::from_secs(60), async || {
+        e2e::wait_until("each has its turn", SOON, async || {
             let path = format!("/api/slots/a/deployments/{id}");
             let value: Value = stage.client.json(&path).await.ok()?;
             (value["status"] == "healthy").then_some(())

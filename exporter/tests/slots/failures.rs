@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::stage::{PACKAGE, Repo, Stage, server};
+use e2e::SOON;
 
 /// Asks the slot's port all the time, each time anew, until it is told to end; gives how many
 /// were asked and how many failed, and the longest time without an answer.
@@ -218,13 +219,11 @@ async fn somebody_elses_port_is_named_and_taken_only_when_asked() {
         ])
         .spawn()
         .unwrap();
-    e2e::wait_until("the stranger listens", Duration::from_secs(10), async || {
-        stage.get("b", "/").await
-    })
-    .await
-    .unwrap();
+    e2e::wait_until("the stranger listens", SOON, async || stage.get("b", "/").await)
+        .await
+        .unwrap();
     let pid = stranger.id();
-    e2e::wait_until("the slot tells who it is", Duration::from_secs(10), async || {
+    e2e::wait_until("the slot tells who it is", SOON, async || {
         let slot = stage.slot("b").await;
         (slot["foreign_owner"] == format!("pid {pid} (node)")).then_some(())
     })

@@ -6,6 +6,7 @@ use e2e::wait_until;
 use serde_json::{Value, json};
 
 use crate::stage::{QUICK, Repo, Stage};
+use e2e::SOON;
 
 #[tokio::test]
 async fn a_slots_process_is_not_taken_away_and_comes_back_when_it_was() {
@@ -36,7 +37,7 @@ async fn a_slots_process_is_not_taken_away_and_comes_back_when_it_was() {
     stage.pm2.cli(&["delete", "slot-a", "slot-b"]).await.unwrap();
     stage.at_rest("a").await;
     stage.at_rest("b").await;
-    wait_until("both answer", Duration::from_secs(20), async || {
+    wait_until("both answer", SOON, async || {
         let a = stage.get("a", "/").await?;
         let b = stage.get("b", "/health").await?;
         (a == "kept" && b.contains("placeholder")).then_some(())
@@ -55,7 +56,7 @@ async fn a_slots_process_is_not_taken_away_and_comes_back_when_it_was() {
         "its process was gone: the placeholder was started again",
         "it had 2 processes: the one that serves stays",
     ] {
-        wait_until(told, Duration::from_secs(20), async || {
+        wait_until(told, SOON, async || {
             let journal = stage.client.get("/api/journal?limit=1000").await.ok()?.text;
             journal.contains(told).then_some(())
         })
@@ -85,7 +86,7 @@ async fn a_daemon_that_hangs_ends_the_wait_and_the_change_goes_on_when_it_is_bac
         "deploy": {"repository": repo.url(), "build": ["node", "-e", build]}});
     stage.client.put(&format!("/api/commands/{id}"), &command).await.unwrap();
     let began = Instant::now();
-    let record: Value = wait_until("the wait ends", Duration::from_secs(90), async || {
+    let record: Value = wait_until("the wait ends", SOON, async || {
         let record: Value = stage.client.json(&format!("/api/commands/{id}")).await.ok()?;
         (record["status"] == "unknown").then_some(record)
     })
@@ -99,7 +100,7 @@ async fn a_daemon_that_hangs_ends_the_wait_and_the_change_goes_on_when_it_is_bac
     assert!(restart.text.contains("failed"), "{}", restart.text);
     stage.pm2.thaw().unwrap();
     let path = format!("/api/slots/a/deployments/{id}");
-    let ended: Value = wait_until("it comes to an end", Duration::from_secs(60), async || {
+    let ended: Value = wait_until("it comes to an end", SOON, async || {
         let value: Value = stage.client.json(&path).await.ok()?;
         matches!(value["status"].as_str(), Some("healthy" | "failed")).then_some(value)
     })
@@ -107,11 +108,9 @@ async fn a_daemon_that_hangs_ends_the_wait_and_the_change_goes_on_when_it_is_bac
     .unwrap();
     stage.at_rest("a").await;
     let wanted = if ended["status"] == "healthy" { "new" } else { "old" };
-    wait_until("it answers", Duration::from_secs(20), async || {
-        (stage.get("a", "/").await? == wanted).then_some(())
-    })
-    .await
-    .unwrap();
+    wait_until("it answers", SOON, async || (stage.get("a", "/").await? == wanted).then_some(()))
+        .await
+        .unwrap();
     // And it can be changed again.
     let restart = stage.post("/api/slots/a/restart?wait=60s", &json!({})).await;
     assert!(restart.text.contains("succeeded"), "{}", restart.text);

@@ -1,12 +1,11 @@
 //! Commands in any order, against a model of the slot. The invariant: at rest a slot has exactly
 //! one PM2 process, and it is what the model says.
 
-use std::time::Duration;
-
 use e2e::wait_until;
 use serde_json::{Value, json};
 
 use crate::stage::{PACKAGE, Repo, Stage, server};
+use e2e::SOON;
 
 /// Numbers that come out the same for the same seed, so that a failure can be seen again.
 struct Dice(u64);
@@ -129,7 +128,7 @@ async fn sequence(seed: u64, steps: u64) {
         }
         stage.at_rest("a").await;
         let what = format!("{context}: it answers");
-        let runs = wait_until(&what, Duration::from_secs(20), async || {
+        let runs = wait_until(&what, SOON, async || {
             let text = stage.get("a", "/").await?;
             let right = match &model.current {
                 Runs::App(_, wanted) => text == *wanted,

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use e2e::{Answer, Client, Pm2, Port, wait_until};
+use e2e::{Answer, Client, Pm2, Port, SOON, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use service::token::{Issuer, Token};
@@ -203,7 +202,7 @@ impl Stage {
             .spawn()
             .unwrap();
         self.exporter = Some(child);
-        wait_until("the exporter knows PM2", Duration::from_secs(20), async || {
+        wait_until("the exporter knows PM2", SOON, async || {
             let ready = self.client.get("/readyz").await.is_ok_and(|answer| answer.status == 200);
             ready.then_some(())
         })
@@ -280,14 +279,14 @@ impl Stage {
     pub(crate) async fn at_rest(&self, slot: &str) {
         let name = format!("slot-{slot}");
         let what = format!("{name} is one process, online");
-        wait_until(&what, Duration::from_secs(20), async || {
+        wait_until(&what, SOON, async || {
             let found = self.pm2.processes_of(&name).ok()?;
             (found.len() == 1 && found[0]["pm2_env"]["status"] == "online").then_some(())
         })
         .await
         .unwrap();
         // A change is told to be at its end before what is old is removed.
-        wait_until("nothing half-made is left", Duration::from_secs(10), async || {
+        wait_until("nothing half-made is left", SOON, async || {
             let text = std::fs::read_to_string(self.root().join(format!("state/{slot}.json")));
             let state: Value = serde_json::from_str(&text.unwrap_or("{}".to_owned())).ok()?;
             let kept = state["standing"]["kept"].as_array().cloned().unwrap_or_default();

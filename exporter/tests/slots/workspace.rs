@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use e2e::{Client, Port, wait_until};
+use e2e::{Client, Port, SOON, wait_until};
 use serde_json::{Value, json};
 
 use crate::stage::{Repo, Stage};
@@ -16,7 +14,7 @@ async fn a_workspace_comes_up_again_after_everything_was_killed() {
     assert_eq!(stage.pm2.pid_of("slot-a").unwrap(), pid);
     // As after a power cut.
     stage.pm2.kill_daemon().unwrap();
-    wait_until("the port is free", Duration::from_secs(10), async || {
+    wait_until("the port is free", SOON, async || {
         stage.get("a", "/").await.is_none().then_some(())
     })
     .await
@@ -47,11 +45,9 @@ async fn a_workspace_comes_up_again_after_everything_was_killed() {
     let file = stage.root().join("ecosystem.config.js");
     stage.pm2.cli(&["delete", "slot-a", "slot-b"]).await.unwrap();
     stage.pm2.cli(&["start", &file.display().to_string()]).await.unwrap();
-    wait_until("it answers", Duration::from_secs(10), async || {
-        (stage.get("a", "/").await? == "kept").then_some(())
-    })
-    .await
-    .unwrap();
+    wait_until("it answers", SOON, async || (stage.get("a", "/").await? == "kept").then_some(()))
+        .await
+        .unwrap();
     assert!(stage.get("b", "/health").await.unwrap().contains("placeholder"));
     let (out, well) = stage.slots(&["status"]);
     assert!(well, "{out}");
@@ -73,7 +69,7 @@ async fn the_admin_server_watches_the_workspace_and_a_free_slot_links_to_it() {
     assert!(well && out.contains("admin-server"), "{out}");
     stage.serve().await;
     let admin = Client::new(format!("http://{}", port.address())).unwrap();
-    wait_until("the admin server sees the exporter", Duration::from_secs(20), async || {
+    wait_until("the admin server sees the exporter", SOON, async || {
         let servers: Value = admin.json("/api/servers").await.ok()?;
         (servers["servers"][0]["status"] == "online").then_some(())
     })
@@ -112,7 +108,7 @@ async fn an_old_workspace_is_taken_over_without_a_restart() {
         "b": {"status": "empty"}}});
     let slots = folder.write("slots.json", &slots.to_string()).unwrap();
     stage.pm2.cli(&["start", &ecosystem.display().to_string()]).await.unwrap();
-    wait_until("the old ones answer", Duration::from_secs(10), async || {
+    wait_until("the old ones answer", SOON, async || {
         stage.get("b", "/").await?;
         stage.get("a", "/").await
     })

@@ -6,7 +6,7 @@ use anyhow::Context;
 use e2e::bench::Bench;
 use e2e::bench::measure::{Samples, at_rest, cpu, mebibytes};
 use e2e::bench::table::Table;
-use e2e::{Client, Launch, Pm2, pm2_metrics, scene};
+use e2e::{Client, Launch, Pm2, SOON, pm2_metrics, scene};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -148,7 +148,7 @@ async fn whole_state(bench: &Bench, client: &Client, processes: usize) -> anyhow
 /// Waits until all processes report what Node.js measures itself, which comes some seconds
 /// after their start; the daemon is at rest only then.
 async fn reporting(pm2: &Pm2, count: usize) -> anyhow::Result<()> {
-    e2e::wait_until("custom metrics", Duration::from_secs(60), async || {
+    e2e::wait_until("custom metrics", SOON, async || {
         let processes = pm2.processes().ok()?;
         let reports = |process: &Value| {
             process["pm2_env"]["axm_monitor"].as_object().is_some_and(|all| !all.is_empty())

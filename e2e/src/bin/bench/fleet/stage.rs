@@ -7,7 +7,7 @@ use anyhow::Context;
 use e2e::bench::buckets::Buckets;
 use e2e::bench::measure::mebibytes;
 use e2e::sim::SimulatorProcess;
-use e2e::{Client, Launch, Metrics, Program, process, wait_until};
+use e2e::{Client, Launch, Metrics, Program, SOON, process, wait_until};
 
 /// From one poll of a server to the next, in seconds: the default of both programs.
 pub(crate) const INTERVAL: f64 = 10.0;
@@ -79,7 +79,7 @@ impl Stage {
         process::pin(poller.pid(), OURS)?;
         let narrow = Client::new(poller.launch().base())?.with_token(narrow);
         let stage = Self { servers, poller, simulator, admin, narrow };
-        wait_until("every server is polled", Duration::from_secs(120), async || {
+        wait_until("every server is polled", SOON, async || {
             let look = stage.look().await.ok()?;
             (look.good >= f64::from(servers)).then_some(())
         })

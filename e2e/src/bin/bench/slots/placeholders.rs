@@ -1,11 +1,9 @@
 //! Five free slots beside five pages by Express, as one would write them for Node.js.
 
-use std::time::Duration;
-
 use e2e::bench::Bench;
 use e2e::bench::measure::{at_rest, mebibytes_of_tree};
 use e2e::bench::table::Table;
-use e2e::{Pm2, Port, wait_until};
+use e2e::{Pm2, Port, SOON, wait_until};
 use serde_json::json;
 
 use super::load::answers;
@@ -33,7 +31,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<()> {
                "env": {"PORT": port.number().to_string()}})
     });
     theirs.start_apps(apps.collect()).await?;
-    wait_until("all pages answer", Duration::from_secs(60), async || {
+    wait_until("all pages answer", SOON, async || {
         let all = ports.iter().chain(&ours.ports);
         all.map(Port::number).all(answers).then_some(())
     })

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use e2e::{Answer, Client, Folder, Pm2, Port, wait_until};
+use e2e::{Answer, Client, Folder, Pm2, Port, SOON, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ impl Stage {
         let exporter = command(&["serve"])?.spawn()?;
         let client = Client::new(format!("http://{}", listen.address()))?.with_token(token);
         let stage = Self { pm2, client, ports, exporter };
-        wait_until("the exporter knows PM2", Duration::from_secs(30), async || {
+        wait_until("the exporter knows PM2", SOON, async || {
             let ready = stage.client.get("/readyz").await.is_ok_and(|it| it.status == 200);
             ready.then_some(())
         })
