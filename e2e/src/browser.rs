@@ -20,7 +20,7 @@ use crate::wait::{SOON, wait_blocking, wait_until};
 pub use axe::Fault;
 
 /// Longest that one request to the driver may take: a page that loads slowly, at most.
-const REQUEST: Duration = Duration::from_secs(60);
+const REQUEST: Duration = Duration::from_secs(180);
 /// The name that the protocol gives to the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -371,7 +371,7 @@ fn capabilities(profile: &Path) -> Value {
         "browserName": "chrome",
         "goog:chromeOptions": {"args": arguments},
         "goog:loggingPrefs": {"browser": "ALL"},
-        "timeouts": {"script": 30_000, "pageLoad": 30_000},
+        "timeouts": {"script": 120_000, "pageLoad": 120_000},
     }}})
 }
 

@@ -82,9 +82,9 @@ impl Client {
     }
 
     fn built(base: impl Into<String>, http: reqwest::ClientBuilder) -> anyhow::Result<Self> {
-        // No test is to hang, and the longest wait of any request here is 30 s.
+        // No test is to hang, and the longest wait that the programs grant is 300 s.
         let http = http
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_secs(330))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;

@@ -81,7 +81,7 @@ pub struct Addresses {
 }
 
 /// A folder with `prometheus.yml` (or `prometheus-sd.yml` by that name), `alerts.yml` and
-/// `recording.yml`, with every interval half a second, addresses and token files put in.
+/// `recording.yml`, with every interval a second, addresses and token files put in.
 ///
 /// # Errors
 /// A file cannot be read or written, or has nothing to put an address into.
@@ -97,9 +97,10 @@ pub fn prometheus_folder(addresses: &Addresses) -> anyhow::Result<Folder> {
     let (poller, token) = &addresses.poller;
     write_secret(&folder.join("poller.token"), token)?;
     let mut values = vec![
-        ("scrape_interval", "500ms"),
-        ("scrape_timeout", "500ms"),
-        ("evaluation_interval", "500ms"),
+        // What asks a PM2 that hangs answers after half a second.
+        ("scrape_interval", "1s"),
+        ("scrape_timeout", "1s"),
+        ("evaluation_interval", "1s"),
     ];
     values.extend(extra);
     let mut text = with_values(&read(file)?, &values)?;

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::folder::{Folder, SOCKET_PATH_MAX};
-use crate::wait::{SOON, wait_until};
+use crate::wait::{SOON, wait_blocking, wait_until};
 use crate::{process, rpc, setup};
 
 /// How long one call of the `pm2` command may take.
@@ -245,13 +245,15 @@ impl Pm2 {
     /// # Errors
     /// Something would not die.
     pub fn kill_daemon(&self) -> anyhow::Result<()> {
-        if let Ok(daemon) = self.daemon()
-            && self.running().contains(&daemon)
-        {
+        let daemon = self.daemon().ok().filter(|daemon| self.running().contains(daemon));
+        if let Some(daemon) = daemon {
             process::signal(daemon, Signal::KILL);
         }
         let left = process::end_all(|| self.running());
         anyhow::ensure!(left.is_empty(), "still there: {left:?}");
+        // Its environment, by which it is known, goes before its sockets do.
+        let ended = wait_blocking(SOON, || daemon.is_none_or(|daemon| !process::is_alive(daemon)));
+        anyhow::ensure!(ended, "the daemon does not end");
         Ok(())
     }
 

@@ -56,12 +56,12 @@ pub struct Series {
 pub struct Prometheus(Foreign);
 
 impl Prometheus {
-    /// One that scrapes these every half second.
+    /// One that scrapes these every second.
     ///
     /// # Errors
     /// It is not installed, or does not become ready within 20 s.
     pub async fn start(targets: &[Target]) -> anyhow::Result<Self> {
-        let mut text = "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n".to_owned();
+        let mut text = "global: {scrape_interval: 1s, scrape_timeout: 1s}\n".to_owned();
         text.push_str("scrape_configs:\n");
         for Target { job, address, token, more } in targets {
             writeln!(text, "  - job_name: {job}")?;
@@ -103,15 +103,15 @@ impl Prometheus {
         Foreign::start(command, (folder, port), "/-/ready", ready).await.map(Self)
     }
 
-    /// A query over the last minute, a value a second: how many series it gives.
+    /// A query over the last five minutes: how many series it gives.
     ///
     /// # Errors
     /// It is no query.
-    pub async fn series_in_the_last_minute(&self, query: &str) -> anyhow::Result<usize> {
+    pub async fn series_of_late(&self, query: &str) -> anyhow::Result<usize> {
         let now = wire::Time::now().as_seconds();
         let request = self.0.client().request(reqwest::Method::GET, "/api/v1/query_range");
-        let (start, end) = ((now - 60.0).to_string(), now.to_string());
-        let parameters = [("query", query), ("start", &start), ("end", &end), ("step", "1")];
+        let (start, end) = ((now - 300.0).to_string(), now.to_string());
+        let parameters = [("query", query), ("start", &start), ("end", &end), ("step", "2")];
         let answer = self.0.client().send(request.query(&parameters)).await?;
         let parsed: Value = answer.json()?;
         let series = parsed["data"]["result"].as_array();

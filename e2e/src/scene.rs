@@ -67,7 +67,7 @@ pub async fn exporter_with_slot(home: &Path, slot: &Port) -> anyhow::Result<(Pro
     let exporter = Launch::exporter()?.pm2_home(home);
     let settings = format!(
         "{block}[slots]\nroot = {:?}\nallow_file_repositories = true\n\
-         probe_interval = \"500ms\"\nsettle = \"600ms\"\n[slots.admin]\nenabled = false\n\
+         probe_interval = \"500ms\"\nprobe_attempts = 120\nsettle = \"600ms\"\n[slots.admin]\nenabled = false\n\
          [[slots.slot]]\nname = \"a\"\nport = {}\n",
         exporter.folder().join("slots"),
         slot.number(),
@@ -146,7 +146,8 @@ pub struct Watcher {
     pub token: String,
 }
 
-/// A poller of these servers; `more` is further configuration, before the servers.
+/// A poller of these servers; `more` is further configuration, before the servers, and has its
+/// own times where it names `poll_interval`.
 ///
 /// # Errors
 /// It does not start.
@@ -177,10 +178,11 @@ pub fn poller_configuration(
     servers: &[Server],
     more: &str,
 ) -> anyhow::Result<String> {
-    let mut text = format!(
-        "database = \"poller.db\"\npoll_interval = \"1s\"\npoll_timeout = \"1s\"\n\
-         stale_after = \"3s\"\n{more}\n"
-    );
+    let timing = match more.contains("poll_interval") {
+        true => "",
+        false => "poll_interval = \"1s\"\npoll_timeout = \"1s\"\nstale_after = \"3s\"\n",
+    };
+    let mut text = format!("database = \"poller.db\"\n{timing}{more}\n");
     for Server { id, url, token } in servers {
         text += &format!("[[servers]]\nid = {id:?}\nurl = {url:?}\n");
         if let Some(token) = token {
@@ -231,6 +233,19 @@ impl Watcher {
     /// It shows nothing, or something else.
     pub async fn metrics(&self) -> anyhow::Result<Metrics> {
         metrics(&self.admin).await
+    }
+
+    /// Waits for what it shows to Prometheus to be as wanted: one poll that is late takes a
+    /// server's series away until the next.
+    ///
+    /// # Errors
+    /// It is not so in time.
+    pub async fn metrics_with(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Metrics) -> bool,
+    ) -> anyhow::Result<Metrics> {
+        wait_until(what, SOON, async || self.metrics().await.ok().filter(|page| wanted(page))).await
     }
 }
 

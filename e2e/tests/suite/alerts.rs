@@ -55,6 +55,14 @@ async fn a_killed_app_reaches_alertmanager_by_prometheus_and_by_the_poller_alone
     let series = "pm2_process_restarts_total{name='web',cause='crash'} == 0";
     prometheus.wait_for(series, |found| found.len() == 1).await?;
 
+    let seen = wire::Time::now();
+    wait_until("the poller has looked since", SOON, async || {
+        let looked: Value = poller.admin.json("/api/alerts").await.ok()?;
+        let looked: wire::Time = looked["as_of"].as_str()?.parse().ok()?;
+        (looked > seen).then_some(())
+    })
+    .await?;
+
     for _ in 0..3 {
         let web = wait_for_instances(&exporter.read, "web", Status::Online, 1).await?;
         let pid = web[0].pid.context("no pid")?;
@@ -65,8 +73,10 @@ async fn a_killed_app_reaches_alertmanager_by_prometheus_and_by_the_poller_alone
         })
         .await?;
     }
-    pm2.start_apps(vec![json!({"name": "loop", "script": "crash-loop.js", "min_uptime": 60_000})])
-        .await?;
+    pm2.start_apps(vec![
+        json!({"name": "loop", "script": "crash-loop.js", "max_restarts": 5, "min_uptime": 60_000}),
+    ])
+    .await?;
 
     let mut said = Vec::new();
     for alertmanager in [&by_prometheus, &by_poller] {
@@ -96,7 +106,11 @@ async fn a_killed_app_reaches_alertmanager_by_prometheus_and_by_the_poller_alone
                 .await?;
         }
         let messages = alertmanager.messages();
-        let (_, last) = messages.last().context("no message")?;
+        let ours = |message: &&(String, Value)| {
+            let mut all = message.1["alerts"].as_array().into_iter().flatten();
+            all.any(|it| it["labels"]["name"] == KILLED.1 || it["labels"]["name"] == GAVE_UP.1)
+        };
+        let (_, last) = messages.iter().rev().find(ours).context("no message")?;
         assert_eq!(last["groupLabels"]["server"], "vm1", "{messages:#?}");
     }
     let page = poller.metrics().await?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics};
-use e2e::{Client, FakePm2, Mode, Program, SOON, amp, pm2_process, process, wait_until};
+use e2e::{Client, FakePm2, Mode, Program, SOON, Stopwatch, amp, pm2_process, process, wait_until};
 use serde_json::json;
 
 /// Every scrape wants something of the daemon.
@@ -42,7 +42,7 @@ async fn every_way_of_breaking_is_survived_and_told() -> Result<()> {
     for mode in modes {
         fake.set_mode(mode.clone())?;
         for path in ["/metrics", "/api/state", "/api/processes", "/"] {
-            let start = Instant::now();
+            let start = Stopwatch::start(&[exporter.pid()]);
             let answer = client.get(path).await?;
             assert_eq!(answer.status, 200, "{mode:?} {}", answer.text);
             assert!(

@@ -81,7 +81,7 @@ async fn every_page_is_sound_in_light_and_dark() -> Result<()> {
     browser.find(".ranges a[href$='range=7d'][aria-current=page]").await?;
     browser.open(&format!("{base}/servers/vm1")).await?;
     browser.point(".plot", 3.0).await?;
-    let tip = browser.text(".tip").await?;
+    let tip = browser.wait_for_text(".tip", "%").await?;
     assert!(tip.contains('%') && tip.contains(':'), "{tip:?} is no time with a value");
 
     // Lists are narrowed by their forms, and what is found has an address that stays.

@@ -17,7 +17,7 @@ async fn of_a_hundred_changes_at_once_seventeen_are_taken_one_after_the_other() 
     let asked: Vec<_> = (0..100)
         .map(|_| {
             let client = exporter.control.clone();
-            tokio::spawn(async move { client.post("/api/processes/web/restart?wait=60s").await })
+            tokio::spawn(async move { client.post("/api/processes/web/restart?wait=240s").await })
         })
         .collect();
     let (mut done, mut refused) = (0, 0);

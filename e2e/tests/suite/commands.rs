@@ -137,7 +137,8 @@ async fn a_cluster_is_reloaded_without_being_down_as_a_whole() -> Result<()> {
     let port = e2e::Port::free()?;
     pm2.start_apps(vec![json!({
         "name": "web", "script": "cluster.js", "exec_mode": "cluster", "instances": 2,
-        "env": {"PORT": port.number().to_string()},
+        // So that PM2 ends no old one before a slow new one is there.
+        "listen_timeout": 60_000, "env": {"PORT": port.number().to_string()},
     })])
     .await?;
     let exporter = scene::guarded_exporter(pm2.home(), "").await?;

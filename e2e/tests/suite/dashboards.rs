@@ -111,8 +111,10 @@ async fn every_query_of_every_dashboard_gives_something() -> Result<()> {
     // What panels are there to show: an app that PM2 gave up on, one that was killed by its own
     // exception, requests, deployments that went well or did not, a command, a slot whose process
     // was killed again and again, a PM2 that did not answer for a while.
-    pm2.start_apps(vec![json!({"name": "loop", "script": "crash-loop.js", "min_uptime": 60_000})])
-        .await?;
+    pm2.start_apps(vec![
+        json!({"name": "loop", "script": "crash-loop.js", "max_restarts": 5, "min_uptime": 60_000}),
+    ])
+    .await?;
     let folder = Folder::new()?;
     let done = deploy(&client, "a", &repository(&folder)?).await?;
     ensure!(done["status"] == "healthy", "{done:#}");
@@ -120,7 +122,7 @@ async fn every_query_of_every_dashboard_gives_something() -> Result<()> {
     ensure!(failed["status"] == "failed", "{failed:#}");
     let plain = Client::new(format!("http://{}", crash.address()))?;
     let _ = plain.get("/throw").await;
-    let restart = poller.admin.post("/api/commands/vm1/apps/web/restart?wait=20s").await?;
+    let restart = poller.admin.post("/api/commands/vm1/apps/web/restart?wait=60s").await?;
     scene::succeeded(&restart)?;
     wait_for_instances(&client, "loop", Status::Errored, 1).await?;
     for _ in 0..3 {
@@ -154,7 +156,7 @@ async fn every_query_of_every_dashboard_gives_something() -> Result<()> {
                 let Query { dashboard, place, text, instant } = query;
                 let count = match instant {
                     true => prometheus.query(text).await.map(|found| found.len()),
-                    false => prometheus.series_in_the_last_minute(text).await,
+                    false => prometheus.series_of_late(text).await,
                 };
                 let known =
                     NOTHING.iter().any(|(its, there, _)| its == dashboard && there == place);

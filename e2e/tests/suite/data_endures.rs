@@ -191,7 +191,10 @@ async fn a_damaged_database_is_set_aside_and_polling_goes_on() -> Result<()> {
     let told: Value = program.client().json("/api/events?kind=database_replaced").await?;
     let message = told["events"][0]["message"].as_str().context("it is not told")?;
     assert!(message.contains(".damaged-"), "{message}");
-    assert!(program.stderr().contains("the database is damaged"), "{}", program.stderr());
+    wait_until("it is in the log", SOON, async || {
+        program.stderr().contains("the database is damaged").then_some(())
+    })
+    .await?;
     let kept: Vec<PathBuf> = std::fs::read_dir(launch.folder().path())?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.display().to_string().contains("poller.db.damaged-"))
@@ -267,8 +270,10 @@ async fn on_a_full_disk_it_goes_on_starts_and_is_well_again_when_there_is_room()
             (polls().await? >= before + 4.0).then_some(())
         })
         .await?;
-        assert_eq!(value("pm2_server_up", ("server", "vm0")).await, Some(1.0), "{what}");
-        Ok(())
+        wait_until(&format!("{what}: the server is up"), SOON, async || {
+            (value("pm2_server_up", ("server", "vm0")).await? == 1.0).then_some(())
+        })
+        .await
     };
     goes_on("while it runs").await?;
 

@@ -312,8 +312,11 @@ async fn words_stay_words_on_every_page_and_in_every_table_log_and_series() -> R
         }
     }
     // Series: whatever the words hold, what is read is what was meant.
-    let page = poller.metrics().await?;
-    assert!(page.iter().any(|series| series.labels.values().any(|value| *value == word)));
+    let page = poller
+        .metrics_with("the word is a label", |page| {
+            page.iter().any(|series| series.labels.values().any(|value| *value == word))
+        })
+        .await?;
     assert!(page.iter().all(|series| series.name != "pm2_forged"));
     e2e::openmetrics::samples(
         &admin

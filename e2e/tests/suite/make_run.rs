@@ -31,6 +31,10 @@ impl Drop for Run {
     }
 }
 
+/// One after the other: each that begins ends what another left behind, which is what one of them
+/// looks at.
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn after<'a>(line: &'a str, word: &str) -> Option<&'a str> {
     Some(line.trim().strip_prefix(word)?.trim())
 }
@@ -73,6 +77,7 @@ fn mark(folder: &Path) -> Result<String> {
 
 #[tokio::test]
 async fn all_of_it_runs_can_be_used_and_ends() -> Result<()> {
+    let _one = ONE.lock().await;
     let folder = Folder::new()?;
     let mut run = start(folder.path()).await?;
     let mark = mark(folder.path())?;
@@ -131,6 +136,7 @@ async fn all_of_it_runs_can_be_used_and_ends() -> Result<()> {
 
 #[tokio::test]
 async fn one_that_was_killed_is_cleaned_up_by_the_next() -> Result<()> {
+    let _one = ONE.lock().await;
     let folder = Folder::new()?;
     let mut first = start(folder.path()).await?;
     let left = mark(folder.path())?;
@@ -148,6 +154,7 @@ async fn one_that_was_killed_is_cleaned_up_by_the_next() -> Result<()> {
 
 #[tokio::test]
 async fn a_child_that_dies_ends_all_with_1() -> Result<()> {
+    let _one = ONE.lock().await;
     let folder = Folder::new()?;
     let mut run = start(folder.path()).await?;
     let mark = mark(folder.path())?;

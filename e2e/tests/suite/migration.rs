@@ -143,7 +143,6 @@ async fn dashboards_made_for_pm2_metrics_get_the_same_answers() -> Result<()> {
     // And nothing that theirs has is missing from ours, name by name.
     let names = "count by (__name__) ({__name__=~'pm2_.*',job='theirs'}) unless \
                  count by (__name__) ({__name__=~'pm2_.*',job='ours'})";
-    let missing = prometheus.query(names).await?;
-    assert!(missing.is_empty(), "{missing:?}");
+    prometheus.wait_for(names, <[_]>::is_empty).await?;
     Ok(())
 }

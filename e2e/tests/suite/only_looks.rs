@@ -76,6 +76,11 @@ async fn beside_a_running_pm2_nothing_is_started_and_nothing_written() -> Result
     ])
     .await?;
     pm2.cli(&["stop", "stopped"]).await?;
+    wait_until("web has said all it says", SOON, async || {
+        let log = std::fs::read_to_string(pm2.home().join("logs/web-out.log")).ok()?;
+        log.contains("listening on").then_some(())
+    })
+    .await?;
     let (files, processes) = (listing(pm2.home())?, pm2.running());
 
     let exporter = scene::exporter(pm2.home()).await?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::response::Html;
 use e2e::scene::{self, Server, wait_for_instances};
-use e2e::{Browser, FakePm2, pm2_process};
+use e2e::{Browser, FakePm2, SOON, pm2_process, wait_until};
 use serde_json::Value;
 use wire::Status;
 
@@ -119,8 +119,13 @@ async fn another_sites_page_changes_reads_and_frames_nothing() -> Result<()> {
             browser.find("body[data-done]").await?;
             let read = browser.run("return document.body.dataset.done").await?;
             assert_eq!(read, "nothing", "{other} reads {base}");
-            let complaints = browser.complaints().await?;
-            assert!(complaints.iter().any(|it| it.contains("frame")), "{other}: {complaints:#?}");
+            let mut all = Vec::new();
+            let refused = wait_until("the frame is refused", SOON, async || {
+                all.extend(browser.complaints().await.ok()?);
+                all.iter().any(|it| it.contains("frame")).then_some(())
+            })
+            .await;
+            refused.with_context(|| format!("{other}: {all:#?}"))?;
         }
         // Still who they were: nobody was signed out, or in as somebody else.
         browser.open(&format!("{base}/sessions")).await?;

@@ -80,8 +80,13 @@ async fn the_api_tells_servers_apps_history_and_discovery() -> Result<()> {
         Ok(servers.iter().filter_map(|server| Some(server["id"].as_str()?.to_owned())).collect())
     };
     assert_eq!(ids(poller.admin.json("/api/servers").await?)?, ["vm1", "vm2"]);
-    assert_eq!(ids(poller.admin.json("/api/servers?status=online").await?)?, ["vm1"]);
-    assert_eq!(ids(poller.admin.json("/api/servers?status=offline").await?)?, ["vm2"]);
+    for (status, id) in [("online", "vm1"), ("offline", "vm2")] {
+        wait_until(&format!("{id} alone is {status}"), SOON, async || {
+            let path = format!("/api/servers?status={status}");
+            (ids(poller.admin.json(&path).await.ok()?).ok()? == [id]).then_some(())
+        })
+        .await?;
+    }
     assert_eq!(ids(poller.admin.json("/api/servers?q=m2").await?)?, ["vm2"]);
     let apps: Value = poller.admin.json("/api/servers/vm1/apps").await?;
     assert!(apps.to_string().contains("\"busy\""), "{apps}");

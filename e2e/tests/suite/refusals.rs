@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, Server, wait_for_instances};
-use e2e::{Client, Pm2, SOON, fleet};
+use e2e::{Client, Pm2, SOON, fleet, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use wire::Status;
@@ -112,7 +112,10 @@ async fn the_exporter_asks_who_you_are() -> Result<()> {
         let body = json!({"target": {"app": "web"}, "action": "restart"});
         stranger.put("/api/commands/one", &body).await?.problem(401, "unauthorized")?;
         stranger.get("/healthz").await?.ok()?;
-        stranger.get("/readyz").await?.ok()?;
+        wait_until("it is ready", SOON, async || {
+            (stranger.get("/readyz").await.ok()?.status == 200).then_some(())
+        })
+        .await?;
     }
     for path in reads {
         let answer = exporter.read.get(path).await?;

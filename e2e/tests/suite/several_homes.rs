@@ -146,8 +146,10 @@ async fn one_name_in_two_is_two_and_who_means_one_says_which() -> Result<()> {
     assert_eq!(succeeded(&record)?["after"][0]["pm2_home"], first.as_str());
     let lines = format!("/api/servers/vm1/apps/api/logs?pm2_home={first}");
     poller.admin.get(&lines).await?.ok()?;
-    let page = poller.metrics().await?;
-    assert_eq!(page.all("pm2_process_up", &[("server", "vm1"), ("name", "api")]).len(), 2);
+    let api = [("server", "vm1"), ("name", "api")];
+    poller
+        .metrics_with("both are shown", |page| page.all("pm2_process_up", &api).len() == 2)
+        .await?;
     poller.program.stop(SOON).await?;
 
     // One that ends takes nothing from the other; and what was counted stays with its PM2, in
@@ -178,6 +180,8 @@ async fn one_that_hangs_is_not_waited_for_by_commands_of_another() -> Result<()>
     wait_for_instances(&client, "api", Status::Online, 1).await?;
     wait_for_instances(&client, "app-1", Status::Online, 1).await?;
     hung.set_mode(Mode::Hangs)?;
+    // It is believed to be well for a second after its last word.
+    hung.publish("log:PM2", &json!({"data": "still here"}));
     // It is taken, and never ends by itself.
     let waits = client.post("/api/processes/app-1/restart?wait=0").await?;
     assert_eq!(waits.status, 202, "{}", waits.text);

@@ -217,7 +217,10 @@ async fn a_reload_takes_what_changed_and_a_bad_file_changes_nothing() -> Result<
     reload("poll_interval = \"never\"\n[[servers]]\nid = \"x y\"\n").await?;
     successful(0.0).await?;
     poller.wait_for("one", "online").await?;
-    assert!(poller.program.stderr().contains("servers[0].id"), "{}", poller.program.stderr());
+    wait_until("the mistake is in the log", SOON, async || {
+        poller.program.stderr().contains("servers[0].id").then_some(())
+    })
+    .await?;
 
     let both = scene::poller_configuration(&launch, &[one.clone(), two.clone()], "")?;
     reload(&both).await?;

@@ -90,7 +90,12 @@ async fn what_is_not_named_is_not_shown_and_not_done() -> Result<()> {
     ] {
         refused(&limited.get(path).await?)?;
     }
-    let calls = fake.calls().len();
+    // It looks on its own as well.
+    let acts = || {
+        let looks = |method: &str| method.starts_with("get") || method == "ping";
+        fake.calls().into_iter().filter(|(method, _)| !looks(method)).count()
+    };
+    let before = acts();
     for path in [
         "/api/processes/app-0/restart",
         "/api/processes/app-10/restart",
@@ -114,7 +119,7 @@ async fn what_is_not_named_is_not_shown_and_not_done() -> Result<()> {
     ] {
         refused(&limited.put(path, &body).await?)?;
     }
-    assert_eq!(fake.calls().len(), calls, "{:?}", fake.calls());
+    assert_eq!(acts(), before, "{:?}", fake.calls());
 
     // What is named is.
     for path in ["/api/processes/app-1", "/api/processes/slot-a", "/api/slots/a"] {
