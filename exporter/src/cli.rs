@@ -225,7 +225,7 @@ async fn check(config: Config, json: bool) -> Result<(), Failure> {
         filter: config.filter.clone(),
     };
     let homes = Homes::watch(&config.pm2_homes, &shared).context("PM2's directory")?;
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(3);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     let mut findings = Vec::new();
     for home in homes.all() {
         while home.refresh().await.is_err() && tokio::time::Instant::now() < deadline {

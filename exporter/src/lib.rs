@@ -22,3 +22,4 @@ pub mod revision;
 mod sampler;
 pub mod slots;
 pub mod web_config;
+mod whole;

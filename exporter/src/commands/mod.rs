@@ -63,19 +63,35 @@ impl Commands {
     }
 
     /// The PM2 that a command is for.
-    fn home_of(&self, request: &CommandRequest, app: &AppName) -> Result<Arc<Home>, NoHome> {
-        let home = match (&request.target, request.pm2_home.as_deref()) {
+    fn home_of(&self, request: &CommandRequest, app: &AppName) -> Result<&Arc<Home>, NoHome> {
+        match (&request.target, request.pm2_home.as_deref()) {
             // Slots are the first one's.
             (Target::Slot(_), None) => {
                 let first = self.homes.first();
-                self.homes.of_app(app, first.path().to_str())?
+                self.homes.of_app(app, first.path().to_str())
             }
-            (_, wanted) => self.homes.of_app(app, wanted)?,
-        };
+            (_, wanted) => self.homes.of_app(app, wanted),
+        }
+    }
+
+    /// The same, if it answers.
+    fn up_home_of(&self, request: &CommandRequest, app: &AppName) -> Result<Arc<Home>, NoHome> {
+        let home = self.home_of(request, app)?;
         let state = home.state();
         match state.error.filter(|_| !state.up) {
             Some(error) => Err(NoHome::Unavailable(error)),
             None => Ok(Arc::clone(home)),
+        }
+    }
+
+    /// Gives a PM2 that is there time to answer: a moment's silence refuses no command.
+    async fn hear(&self, request: &CommandRequest, app: &AppName) {
+        if let Ok(home) = self.home_of(request, app)
+            && !home.state().up
+            && home.rpc().is_ok()
+        {
+            // One that says nothing is refused as one that does not answer.
+            let _ = home.refresh().await;
         }
     }
 
@@ -98,6 +114,9 @@ impl Commands {
         by: String,
         wait: Duration,
     ) -> Result<CommandRecord, NotTaken> {
+        if self.get(&id).is_none() {
+            self.hear(&request, &app).await;
+        }
         Ok(self.take(id, request, app, by)?.ended(wait).await)
     }
 
@@ -116,7 +135,7 @@ impl Commands {
             return Ok(Arc::clone(known));
         }
         let task = arguments::task(&request).map_err(NotTaken::Argument)?;
-        let home = self.home_of(&request, &app)?;
+        let home = self.up_home_of(&request, &app)?;
         if book.open.get(home.path()).is_some_and(|open| *open > QUEUE) {
             return Err(NotTaken::Busy);
         }

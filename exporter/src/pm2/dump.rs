@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
+
+use crate::whole;
 
 /// Why the list was not saved.
 #[derive(Debug, thiserror::Error)]
@@ -128,12 +130,7 @@ fn write(home: &Path, text: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0o600,
         Err(error) => return Err(error),
     };
-    let new = home.join("dump.pm2.new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&new, &dump)
+    whole::replace(&dump, text, mode)
 }
 
 #[cfg(test)]

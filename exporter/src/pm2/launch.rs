@@ -11,7 +11,7 @@ use super::rpc::{CallError, Rpc};
 /// How long the daemon may take for its list, and to start something.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to end something: it waits for a graceful end first.
-const END_WITHIN: Duration = Duration::from_secs(75);
+pub const END_WITHIN: Duration = Duration::from_secs(75);
 
 /// A process as slots need to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,12 +116,15 @@ impl Entry {
     }
 }
 
-/// Starts a new process from a flat record.
+/// Starts a new process from a flat record. Gives PM2's number of it, as far as it tells.
 ///
 /// # Errors
 /// See [`CallError`].
-pub async fn start(rpc: &Rpc, record: &Value) -> Result<(), CallError> {
-    rpc.call("prepare", record, WITHIN).await.map(drop)
+pub async fn start(rpc: &Rpc, record: &Value) -> Result<Option<u32>, CallError> {
+    let reply = rpc.call("prepare", record, WITHIN).await?;
+    let reply: Value = serde_json::from_slice(&reply).unwrap_or_default();
+    let pm_id = reply.pointer("/args/0/0/pm2_env/pm_id").and_then(Value::as_u64);
+    Ok(pm_id.and_then(|pm_id| u32::try_from(pm_id).ok()))
 }
 
 /// Ends a process and takes it off the list. One that is gone already is as good.

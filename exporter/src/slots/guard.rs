@@ -47,9 +47,11 @@ pub async fn run(manager: Arc<Manager>) {
             () = manager.shutdown.drain.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        // A list that is old tells nothing.
+        // A list that is old tells nothing; what the daemon ran, it ran nevertheless.
         if !home.state().up {
-            all.fill(Watched::default());
+            for watched in &mut all {
+                watched.wrong_since = None;
+            }
             continue;
         }
         // Another daemon, another life.

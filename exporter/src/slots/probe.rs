@@ -174,3 +174,8 @@ pub fn path(text: &str) -> Result<(), String> {
 pub fn spare_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
 }
+
+/// Whether nobody has it.
+pub fn is_spare(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+}

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use wire::{Action, CommandId, SlotId};
 
 use super::manager::Manager;
+use super::place::SlotPlace;
 use super::plan::{Change, End, Seen};
 use super::run::{Cut, Managed, close};
+use crate::pm2::launch::{END_WITHIN, Listing};
 
 impl Manager {
     /// Takes up what was cut off when the exporter, the daemon or the machine went down, and
@@ -112,6 +114,25 @@ impl Manager {
         }
     }
 
+    /// PM2's list when it ends no process of the slot any more: what was asked for before the
+    /// exporter ended is done without it, and a process that is being ended is as good as gone.
+    async fn settled_list(&self, place: &SlotPlace) -> Result<Listing, Cut> {
+        let name = format!("slot-{}", place.slot);
+        let until = Instant::now() + END_WITHIN;
+        loop {
+            let listing =
+                self.workshop.list().await.map_err(|error| Cut::Away(error.to_string()))?;
+            let ends = listing.named(&name).any(|running| running.status == "stopping");
+            if !ends || Instant::now() >= until {
+                return Ok(listing);
+            }
+            tokio::select! {
+                () = sleep(Duration::from_millis(100)) => {}
+                () = self.shutdown.drain.cancelled() => return Err(Cut::Stopped),
+            }
+        }
+    }
+
     async fn resume_change(&self, managed: &Managed, change: &Change) -> Result<(), Cut> {
         let place = &managed.place;
         let action = {
@@ -126,8 +147,7 @@ impl Manager {
         // Before the switch nothing of PM2's was touched, so that it need not be asked.
         let mut seen = Seen::Nothing;
         if !change.phase.is_before_switch() {
-            let listing =
-                self.workshop.list().await.map_err(|error| Cut::Away(error.to_string()))?;
+            let listing = self.settled_list(place).await?;
             seen = self.workshop.seen(&listing, place, &managed.state());
         }
         let end = {

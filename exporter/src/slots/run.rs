@@ -173,6 +173,7 @@ impl Runner<'_> {
             Ok(()) => Ok(Went::Well),
             Err(Failed::Wrong(reason)) => Ok(Went::Wrong(reason)),
             Err(Failed::Stopped) => Err(Cut::Stopped),
+            Err(Failed::Away(reason)) => Err(Cut::Away(reason)),
         }
     }
 
@@ -231,6 +232,8 @@ pub(super) enum Failed {
     Wrong(String),
     /// The exporter stops.
     Stopped,
+    /// PM2 has not answered for too long, in words.
+    Away(String),
 }
 
 /// Writes a change's end into its deployment.

@@ -1,7 +1,7 @@
 //! What outlives the exporter: one file a slot, replaced whole, readable by its owner only.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use wire::{CommandId, Deployment, SlotId, Time};
 use super::env::Env;
 use super::plan::Standing;
 use super::start::Start;
+use crate::whole;
 
 /// Deployments that are remembered a slot.
 const REMEMBERED: usize = 50;
@@ -234,12 +235,7 @@ impl Store {
 /// # Errors
 /// It cannot be written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
+    whole::replace(path, bytes, 0o600)?;
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }

@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use wire::CommandId;
 
 use super::child::Task;
 use super::log::Log;
 use super::plan::{Occupant, Seen, Went};
 use super::port;
-use super::probe::{Probe, Unwell, spare_port};
+use super::probe::{Probe, Unwell, is_spare, spare_port};
 use super::run::{Cut, Failed, Runner};
 use super::workshop::Stuck;
+use crate::pm2::launch::Listing;
 
 /// How soon a daemon that is away is asked again.
 const AWAY: Duration = Duration::from_millis(500);
@@ -35,9 +37,27 @@ impl Runner<'_> {
     /// Runs the release beside what runs, on a spare port.
     pub(super) async fn try_out(&self, occupant: &Occupant, log: &Log) -> Result<(), Failed> {
         let Occupant::Release(id) = occupant else { return Ok(()) };
+        let spare = || {
+            spare_port().map_err(|error| Failed::Wrong(format!("there is no spare port: {error}")))
+        };
+        let port = spare()?;
+        match self.try_on(port, occupant, id, log).await {
+            // Somebody else was given the port before the application took it.
+            Err(Failed::Wrong(_)) if !is_spare(port) => {
+                self.try_on(spare()?, occupant, id, log).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_on(
+        &self,
+        port: u16,
+        occupant: &Occupant,
+        id: &CommandId,
+        log: &Log,
+    ) -> Result<(), Failed> {
         let place = &self.managed.place;
-        let port = spare_port()
-            .map_err(|error| Failed::Wrong(format!("there is no spare port: {error}")))?;
         let (start, mut env) = {
             let state = self.managed.state();
             let wanted = self.workshop.wanted(place, &state, occupant).map_err(Failed::Wrong)?;
@@ -218,21 +238,46 @@ impl Runner<'_> {
                 port::in_words(&owner)
             )));
         }
-        if *occupant == Occupant::Placeholder {
-            return Ok(());
-        }
-        let until = Instant::now() + self.workshop.settings.settle;
-        while Instant::now() < until {
-            if self.shutdown.drain.is_cancelled() {
-                return Err(Failed::Stopped);
+        if *occupant != Occupant::Placeholder {
+            let until = Instant::now() + self.workshop.settings.settle;
+            while Instant::now() < until {
+                if self.shutdown.drain.is_cancelled() {
+                    return Err(Failed::Stopped);
+                }
+                if let Some(how) = gone().await {
+                    return Err(unwell(Unwell::Gone(how)));
+                }
+                let left = until.saturating_duration_since(Instant::now());
+                sleep(Duration::from_millis(50).min(left)).await;
             }
-            if let Some(how) = gone().await {
-                return Err(unwell(Unwell::Gone(how)));
-            }
-            sleep(Duration::from_millis(50).min(until.saturating_duration_since(Instant::now())))
-                .await;
+            let last = Probe { attempts: 2, ..probe };
+            last.until_well(self.shutdown, gone).await.map_err(unwell)?;
         }
-        let last = Probe { attempts: 2, ..probe };
-        last.until_well(self.shutdown, gone).await.map_err(unwell)
+        // What answers may be what a daemon brought back while PM2 could not be asked.
+        let listing = self.sure_list().await?;
+        let seen = self.workshop.seen(&listing, place, &self.managed.state());
+        if seen != Seen::Occupant(occupant.clone()) {
+            return Err(unwell(Unwell::Gone("PM2 runs something else there".to_owned())));
+        }
+        Ok(())
+    }
+
+    /// PM2's list. A PM2 that is away is waited for, but not for ever.
+    async fn sure_list(&self) -> Result<Listing, Failed> {
+        let until = Instant::now() + self.workshop.settings.daemon_wait;
+        loop {
+            let reason = match self.workshop.list().await {
+                Ok(listing) => return Ok(listing),
+                Err(error) => error.to_string(),
+            };
+            self.cut_off.store(true, Ordering::Relaxed);
+            if Instant::now() >= until {
+                return Err(Failed::Away(reason));
+            }
+            tokio::select! {
+                () = sleep(AWAY) => {}
+                () = self.shutdown.drain.cancelled() => return Err(Failed::Stopped),
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod daemon;
 mod status;
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::record::Wanted;
 use super::table::Line;
 use super::workshop::{OwnEnv, Stuck, Workshop};
 use crate::config::Config;
+use crate::pm2::CallError;
 use crate::pm2::launch::{self, Running};
 use crate::pm2::rpc::Rpc;
 
@@ -26,6 +28,10 @@ pub const ADMIN: &str = "admin-server";
 /// How long the daemon may take to answer first.
 const DAEMON: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long `slots up` waits for a slot that `serve` changes: that may take long.
+const CHANGED: Duration = Duration::from_secs(2);
+/// The same for one that it holds otherwise: it tidies up behind a change, or mends.
+const TIDIED: Duration = Duration::from_secs(60);
 
 /// A workspace: the daemon, the admin server and the slots.
 pub struct Workspace {
@@ -41,7 +47,7 @@ impl Workspace {
         let own: OwnEnv = Arc::new(|name| std::env::var(name).ok());
         let root = config.slots.root(config.state_dir.as_deref(), own("HOME"));
         let home = config.pm2_homes.first.clone();
-        let gone = || Err(crate::pm2::CallError::Closed("not connected yet".to_owned()));
+        let gone = || Err(CallError::Closed("not connected yet".to_owned()));
         let settings = Arc::new(config.slots.clone());
         let listen = config.listen;
         let workshop = Workshop::new(settings, listen, root, home, Arc::new(gone), own);
@@ -58,10 +64,13 @@ impl Workspace {
             }
             Err(_) => return Ok(false),
         };
+        let ping = rpc.call("ping", &serde_json::json!({}), Duration::from_secs(10)).await;
+        // One that is ending may still accept connections.
+        if matches!(ping, Err(CallError::Closed(_))) {
+            return Ok(false);
+        }
         // A daemon that hangs accepts connections: starting another beside it helps nobody.
-        rpc.call("ping", &serde_json::json!({}), Duration::from_secs(10))
-            .await
-            .context("the PM2 daemon accepts connections and does not answer")?;
+        ping.context("the PM2 daemon accepts connections and does not answer")?;
         self.workshop.connection = Arc::new(move || Ok(Arc::clone(&rpc)));
         Ok(true)
     }
@@ -146,17 +155,28 @@ impl Workspace {
         Ok(if found.is_empty() { "started" } else { "started anew" }.to_owned())
     }
 
+    /// Holds a slot against `serve`; none when that goes on with it.
+    async fn hold(&self, place: &SlotPlace) -> anyhow::Result<Option<File>> {
+        let store = &self.workshop.store;
+        let began = Instant::now();
+        loop {
+            if let Some(lock) = store.lock(&place.slot)? {
+                return Ok(Some(lock));
+            }
+            let changes = store.load(&place.slot)?.standing.change.is_some();
+            let patience = if changes { CHANGED } else { TIDIED };
+            if began.elapsed() >= patience {
+                return Ok(None);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Brings one slot to what it is to run.
     async fn bring(&self, place: &SlotPlace, reclaim: bool) -> anyhow::Result<Line> {
         let workshop = &self.workshop;
         let name = format!("slot-{}", place.slot);
-        let until = Instant::now() + Duration::from_secs(2);
-        let lock = loop {
-            match workshop.store.lock(&place.slot)? {
-                None if Instant::now() < until => sleep(Duration::from_millis(50)).await,
-                lock => break lock,
-            }
-        };
+        let lock = self.hold(place).await?;
         let state = workshop.store.load(&place.slot)?;
         let shown = |occupant: &Occupant| match occupant {
             Occupant::Placeholder => "placeholder".to_owned(),

@@ -315,7 +315,9 @@ impl Workshop {
             sleep(Duration::from_millis(10)).await;
         }
         let record = wanted.record(&self.settings, &self.store, &self.home, &self.node);
-        launch::start(&rpc, &record).await?;
+        if let Some(pm_id) = launch::start(&rpc, &record).await? {
+            keep_alone(&rpc, &name, pm_id).await?;
+        }
         Ok(())
     }
 
@@ -335,6 +337,18 @@ impl Workshop {
     pub fn save_listing(&self, listing: &Listing, gone: &[&str]) -> Result<(), SaveError> {
         dump::save(&self.home, &listing.raw, gone)
     }
+}
+
+/// Deletes what came beside a process that was started: a `pm2 resurrect` under way starts what
+/// it had not found, and PM2 puts a process back that was deleted while it started it again.
+async fn keep_alone(rpc: &Rpc, name: &str, pm_id: u32) -> Result<(), CallError> {
+    let listing = launch::list(rpc).await?;
+    if listing.named(name).any(|running| running.pm_id == pm_id) {
+        for other in listing.named(name).filter(|running| running.pm_id != pm_id) {
+            launch::delete(rpc, other.pm_id).await?;
+        }
+    }
+    Ok(())
 }
 
 fn start_of(pid: u32) -> Option<String> {

@@ -40,7 +40,11 @@ async fn killed_while(stage: &mut Stage, repo: &Repo, status: &str, delay: Durat
         let error = ended["error"].as_str().unwrap();
         assert!(error.contains("cut off") || error.contains("before its turn"), "{shown}");
     }
-    assert_eq!(stage.slot("a").await["type"], "deployed");
+    wait_until("the slot is told to be deployed", SOON, async || {
+        (stage.slot("a").await["type"] == "deployed").then_some(())
+    })
+    .await
+    .unwrap();
 }
 
 /// An application that takes its time at every step.
@@ -78,7 +82,7 @@ async fn a_crash_of_the_exporter_at_any_step_leaves_the_former_or_the_new_releas
             killed_while(&mut stage, &repo, status, delay, round * 100 + number as u32).await;
             // Always from the old one.
             if stage.get("a", "/").await.unwrap() == "new" {
-                let back = stage.post("/api/slots/a/rollback?wait=30s", &json!({})).await;
+                let back = stage.post("/api/slots/a/rollback?wait=150s", &json!({})).await;
                 assert!(back.text.contains("succeeded"), "{}", back.text);
             }
         }
@@ -109,7 +113,7 @@ async fn a_stop_of_the_exporter_and_a_deadline_end_what_was_started() {
     .unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(stage.terminate(), Some(0));
-    assert_eq!(stage.left_behind(), 0);
+    stage.leaves_nothing_behind().await;
     stage.serve().await;
     let value: Value = wait_until("it is told", SOON, async || {
         let value: Value = stage.client.json(&path).await.ok()?;

@@ -30,12 +30,13 @@ async fn a_slot_is_deployed_rolled_back_stopped_and_restarted() {
     for (body, text) in
         [(json!({}), "one"), (json!({}), "two"), (json!({"deployment": first["id"]}), "one")]
     {
-        let answer = stage.post("/api/slots/a/rollback?wait=30s", &body).await;
+        let answer = stage.post("/api/slots/a/rollback?wait=150s", &body).await;
         let record: Value = answer.json().unwrap();
         assert_eq!(record["status"], "succeeded", "{record:#}");
         assert_eq!(stage.get("a", "/").await.unwrap(), text);
     }
-    let answer = stage.post("/api/slots/a/rollback?wait=30s", &json!({"deployment": "nope"})).await;
+    let answer =
+        stage.post("/api/slots/a/rollback?wait=150s", &json!({"deployment": "nope"})).await;
     assert!(answer.text.contains("is not kept"), "{}", answer.text);
 
     let log = stage
@@ -49,11 +50,11 @@ async fn a_slot_is_deployed_rolled_back_stopped_and_restarted() {
     for word in ["==> cloning", "==> probing", "==> switching", "==> done"] {
         assert!(log.text.contains(word), "{}", log.text);
     }
-    let stopped = stage.post("/api/slots/a/stop", &json!({})).await;
+    let stopped = stage.post("/api/slots/a/stop?wait=150s", &json!({})).await;
     assert!(stopped.text.contains("succeeded"), "{}", stopped.text);
     assert!(stage.get("a", "/health").await.unwrap().contains("placeholder"));
     assert_eq!(stage.slot("a").await["type"], "placeholder");
-    let back = stage.post("/api/slots/a/rollback", &json!({})).await;
+    let back = stage.post("/api/slots/a/rollback?wait=150s", &json!({})).await;
     assert!(back.text.contains("succeeded"), "{}", back.text);
     assert_eq!(stage.get("a", "/").await.unwrap(), "one");
     // The old admin panel's calls, with the bare slot id.
@@ -85,7 +86,7 @@ async fn values_go_in_and_only_names_come_out() {
     assert_eq!(deployment["status"], "healthy", "{deployment:#}");
     assert_eq!(deployment["env_names"], json!(["DEPLOYED"]));
     let request = json!({"env": {"OWN": "canary-own"}});
-    let answer = stage.client.put("/api/slots/a/env", &request).await.unwrap();
+    let answer = stage.client.put("/api/slots/a/env?wait=150s", &request).await.unwrap();
     assert!(answer.text.contains("succeeded"), "{}", answer.text);
     let env: Value = serde_json::from_str(&stage.get("a", "/env").await.unwrap()).unwrap();
     for (name, value) in [
@@ -100,9 +101,13 @@ async fn values_go_in_and_only_names_come_out() {
     }
     // A variable is taken away again.
     let request = json!({"env": {"OWN": null}});
-    stage.client.put("/api/slots/a/env", &request).await.unwrap();
+    stage.client.put("/api/slots/a/env?wait=150s", &request).await.unwrap();
     assert!(!stage.get("a", "/env").await.unwrap().contains("canary-own"));
-    stage.client.put("/api/slots/a/env", &json!({"env": {"OWN": "canary-own"}})).await.unwrap();
+    stage
+        .client
+        .put("/api/slots/a/env?wait=150s", &json!({"env": {"OWN": "canary-own"}}))
+        .await
+        .unwrap();
     let id = deployment["id"].as_str().unwrap();
     let mut shown = stage.log();
     for path in [
@@ -238,7 +243,7 @@ async fn a_command_of_the_poller_runs_once_whatever_is_retried() {
     let repo = Repo::app("one");
     let command = json!({"target": {"slot": "a"}, "action": "deploy",
                          "deploy": {"repository": repo.url()}});
-    let path = "/api/commands/the-id?wait=30s";
+    let path = "/api/commands/the-id?wait=150s";
     let (one, two) =
         tokio::join!(stage.client.put(path, &command), stage.client.put(path, &command));
     for answer in [one.unwrap(), two.unwrap()] {
@@ -262,7 +267,7 @@ async fn a_command_of_the_poller_runs_once_whatever_is_retried() {
     assert!(metrics.contains(line), "{metrics}");
     assert!(metrics.contains("pm2_slot_last_deploy_timestamp_seconds{slot=\"a\"}"), "{metrics}");
     let rollback = json!({"target": {"slot": "a"}, "action": "rollback"});
-    let answer = stage.client.put("/api/commands/back?wait=30s", &rollback).await.unwrap();
+    let answer = stage.client.put("/api/commands/back?wait=150s", &rollback).await.unwrap();
     assert_eq!(answer.json::<Value>().unwrap()["status"], "succeeded", "{}", answer.text);
 }
 
@@ -326,7 +331,8 @@ async fn each_action_needs_its_scope() {
 
 #[tokio::test]
 async fn only_five_releases_are_kept_and_many_deployments_wait_their_turn() {
-    let stage = Stage::with("probe_interval = \"500ms\"\nsettle = \"0s\"\n").await;
+    let stage =
+        Stage::with("probe_attempts = 60\nprobe_interval = \"500ms\"\nsettle = \"0s\"\n").await;
     let repo = Repo::app("one");
     let body = json!({"repository": repo.url()});
     let mut taken = Vec::new();

@@ -30,7 +30,7 @@ async fn a_slots_process_is_not_taken_away_and_comes_back_when_it_was() {
     let answer = stage.client.put("/api/commands/by-slot", &command).await.unwrap();
     assert_eq!(answer.status, 409, "{}", answer.text);
     // What leaves it what it is works as for any app.
-    let restarted = stage.post("/api/processes/slot-a/restart", &json!({})).await;
+    let restarted = stage.post("/api/processes/slot-a/restart?wait=150s", &json!({})).await;
     assert!(restarted.text.contains("succeeded"), "{}", restarted.text);
 
     // By hand: the one gets its application back, the other its placeholder.
@@ -49,20 +49,18 @@ async fn a_slots_process_is_not_taken_away_and_comes_back_when_it_was() {
     let script = stage.pm2.folder().write("other.js", "setInterval(() => {}, 1000)").unwrap();
     let script = script.display().to_string();
     stage.pm2.cli(&["start", &script, "--name", "slot-a", "--force"]).await.unwrap();
-    assert_eq!(stage.pm2.processes_of("slot-a").unwrap().len(), 2);
-    stage.at_rest("a").await;
-    assert_eq!(stage.pm2.pid_of("slot-a").unwrap(), pid);
-    for told in [
-        "its process was gone: the placeholder was started again",
-        "it had 2 processes: the one that serves stays",
-    ] {
-        wait_until(told, SOON, async || {
+    let told = async |what: &str| {
+        wait_until(what, SOON, async || {
             let journal = stage.client.get("/api/journal?limit=1000").await.ok()?.text;
-            journal.contains(told).then_some(())
+            journal.contains(what).then_some(())
         })
         .await
         .unwrap();
-    }
+    };
+    told("it had 2 processes: the one that serves stays").await;
+    stage.at_rest("a").await;
+    assert_eq!(stage.pm2.pid_of("slot-a").unwrap(), pid);
+    told("its process was gone: the placeholder was started again").await;
     // What was stopped by hand stays stopped.
     stage.pm2.cli(&["stop", "slot-b"]).await.unwrap();
     stage.deployed("a", &Repo::app("new")).await;
@@ -96,7 +94,7 @@ async fn a_daemon_that_hangs_ends_the_wait_and_the_change_goes_on_when_it_is_bac
     let error = record["error"].as_str().unwrap();
     assert!(error.contains("once PM2 answers"), "{error}");
     // Nobody waits behind it: others are told at once.
-    let restart = stage.post("/api/slots/a/restart?wait=30s", &json!({})).await;
+    let restart = stage.post("/api/slots/a/restart?wait=150s", &json!({})).await;
     assert!(restart.text.contains("failed"), "{}", restart.text);
     stage.pm2.thaw().unwrap();
     let path = format!("/api/slots/a/deployments/{id}");
@@ -112,6 +110,6 @@ async fn a_daemon_that_hangs_ends_the_wait_and_the_change_goes_on_when_it_is_bac
         .await
         .unwrap();
     // And it can be changed again.
-    let restart = stage.post("/api/slots/a/restart?wait=60s", &json!({})).await;
+    let restart = stage.post("/api/slots/a/restart?wait=150s", &json!({})).await;
     assert!(restart.text.contains("succeeded"), "{}", restart.text);
 }

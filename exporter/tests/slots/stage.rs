@@ -25,7 +25,7 @@ pub(crate) struct Stage {
 }
 
 /// Lines of `[slots]` that make a test quick.
-pub(crate) const QUICK: &str = "probe_attempts = 6\nprobe_interval = \"500ms\"\nsettle = \"600ms\"\nkill_timeout = \"400ms\"\n";
+pub(crate) const QUICK: &str = "probe_attempts = 60\nprobe_interval = \"500ms\"\nsettle = \"600ms\"\nkill_timeout = \"400ms\"\n";
 
 impl Stage {
     /// With both placeholders up, and the exporter serving.
@@ -230,7 +230,7 @@ impl Stage {
 
     /// Deploys into a slot and waits for the end.
     pub(crate) async fn deploy(&self, slot: &str, body: Value) -> Value {
-        let answer = self.post(&format!("/api/slots/{slot}/deploy?wait=60s"), &body).await;
+        let answer = self.post(&format!("/api/slots/{slot}/deploy?wait=150s"), &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json().unwrap()
     }
@@ -264,7 +264,7 @@ impl Stage {
     }
 
     /// How many programs that were run for a slot still run.
-    pub(crate) fn left_behind(&self) -> usize {
+    fn left_behind(&self) -> usize {
         let mark = format!("PM2_EXPORTER_TASK={}#", self.root().display());
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         entries
@@ -273,6 +273,15 @@ impl Stage {
                 environ.split(|byte| *byte == 0).any(|one| one.starts_with(mark.as_bytes()))
             })
             .count()
+    }
+
+    /// Waits until none of them does.
+    pub(crate) async fn leaves_nothing_behind(&self) {
+        wait_until("nothing that was tried is left behind", SOON, async || {
+            (self.left_behind() == 0).then_some(())
+        })
+        .await
+        .unwrap();
     }
 
     /// The invariant: exactly one PM2 process, and no half-made folder.

@@ -5,7 +5,7 @@ use crate::stage::{Repo, Stage};
 
 #[tokio::test]
 async fn a_workspace_comes_up_again_after_everything_was_killed() {
-    let stage = Stage::new().await;
+    let mut stage = Stage::new().await;
     stage.deployed("a", &Repo::app("kept")).await;
     let pid = stage.pm2.pid_of("slot-a").unwrap();
     // What is right is left alone.
@@ -41,7 +41,8 @@ async fn a_workspace_comes_up_again_after_everything_was_killed() {
     let (out, well) = stage.slots(&["up"]);
     assert!(well, "{out}");
     stage.at_rest("a").await;
-    // The file gives the same by hand.
+    // The file gives the same by hand, where nobody else gives the slots their processes back.
+    stage.kill();
     let file = stage.root().join("ecosystem.config.js");
     stage.pm2.cli(&["delete", "slot-a", "slot-b"]).await.unwrap();
     stage.pm2.cli(&["start", &file.display().to_string()]).await.unwrap();
@@ -130,11 +131,11 @@ async fn an_old_workspace_is_taken_over_without_a_restart() {
     // From now on it is a slot like any other.
     stage.deployed("a", &Repo::app("new")).await;
     assert_eq!(stage.get("a", "/").await.unwrap(), "new");
-    let back = stage.post("/api/slots/a/rollback?wait=30s", &json!({})).await;
+    let back = stage.post("/api/slots/a/rollback?wait=150s", &json!({})).await;
     let record: Value = back.json().unwrap();
     assert_eq!(record["status"], "succeeded", "{record:#}");
     assert_eq!(stage.get("a", "/").await.unwrap(), "old app");
-    let stop = stage.post("/api/slots/b/stop?wait=30s", &json!({})).await;
+    let stop = stage.post("/api/slots/b/stop?wait=150s", &json!({})).await;
     assert!(stop.text.contains("succeeded"), "{}", stop.text);
     assert!(stage.get("b", "/health").await.unwrap().contains("\"placeholder\""));
 }

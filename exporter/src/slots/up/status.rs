@@ -23,7 +23,7 @@ impl Workspace {
     ) -> anyhow::Result<Line> {
         if self.waits && note.is_ok() {
             let interval = Duration::from_millis(500);
-            let probe = Probe { port, path: None, attempts: 20, interval };
+            let probe = Probe { port, path: None, attempts: 60, interval };
             let never = Shutdown::default();
             let _ = probe.until_well(&never, || std::future::ready(None)).await;
         }
