@@ -1,6 +1,6 @@
 //! Commands for servers that are away. They wait, in the order in which they came, one of a
-//! server at a time; are sent once when the server answers; and expire otherwise. What waits is
-//! on the disk, so that a restart of the poller changes nothing of it.
+//! server at a time; are done once, when the server answers and takes them; and expire otherwise.
+//! What waits is on the disk, so that a restart of the poller changes nothing of it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use wire::{CommandId, CommandStatus, ServerId, Time};
 
-use super::{CLOSE_AGAIN, CLOSE_TRIES, Commands, Open, Order, run, unavailable};
+use super::{CLOSE_AGAIN, CLOSE_TRIES, Commands, MAX_ERROR, Open, Order, run, unavailable};
 use crate::store::{Canceller, Outcome, StoredCommand};
 
 /// The longest that a command may wait.
@@ -23,6 +23,13 @@ const MOST: usize = 500;
 const MOST_OF_SERVER: usize = 32;
 /// How often is looked for what is due.
 const LOOK: Duration = Duration::from_millis(50);
+/// Outcomes of which nothing was taken, and which pass: the server is away after all; or it is
+/// back, and its PM2 is not yet, or has too much to do.
+const PASSING: [&str; 3] = [run::UNREACHABLE, "pm2_unavailable", "busy"];
+/// How long a server is let be that would not take a command: twice as long each time, up to a
+/// minute or so. It answers polls, and may refuse for days, with two rows of the audit each time.
+const PAUSE: Duration = Duration::from_secs(1);
+const DOUBLINGS: u32 = 6;
 
 /// One that waits.
 #[derive(Clone, Debug)]
@@ -33,8 +40,26 @@ struct Waiting {
     until: Time,
     /// It is being sent.
     leaves: bool,
-    /// It could not be sent then: the server must answer again first.
-    tried: Option<Time>,
+    /// It was not taken: the server must answer again after this.
+    after: Option<Time>,
+    /// How often its server would not take it.
+    refusals: u32,
+    /// Why it was not taken, the last time.
+    why: Option<String>,
+}
+
+impl Waiting {
+    /// Nothing was taken, and so it waits on.
+    fn wait_on(&mut self, outcome: Outcome) {
+        let mut after = crate::world::now();
+        if outcome.status == CommandStatus::Refused {
+            let pause = PAUSE * (1u32 << self.refusals.min(DOUBLINGS));
+            after = after.plus_millis(super::millis(pause));
+            self.refusals += 1;
+        }
+        self.after = Some(after);
+        self.why = outcome.error.map(|why| why.chars().take(MAX_ERROR).collect());
+    }
 }
 
 /// What waits, the oldest first.
@@ -53,10 +78,12 @@ impl Queue {
         self.waiting().retain(|it| it.command.record.id != *id);
     }
 
-    /// It stays after all.
-    fn stays(&self, id: &CommandId, tried: Option<Time>) {
-        for it in self.waiting().iter_mut().filter(|it| it.command.record.id == *id) {
-            (it.leaves, it.tried) = (false, tried);
+    /// It stays after all, as it is now, unless it was taken back meanwhile.
+    fn stays(&self, it: Waiting) {
+        let mut waiting = self.waiting();
+        let id = &it.command.record.id;
+        if let Some(place) = waiting.iter().position(|old| old.command.record.id == *id) {
+            waiting[place] = Waiting { leaves: false, ..it };
         }
     }
 
@@ -98,7 +125,8 @@ impl Commands {
         let until = command.queued_until.unwrap_or_else(crate::world::now);
         let followed = command.follow_until.unwrap_or(until).millis_since(until);
         let timeout = Duration::from_millis(followed.max(0).unsigned_abs());
-        let waiting = Waiting { command, body, timeout, until, leaves: false, tried: None };
+        let (leaves, after, refusals, why) = (false, None, 0, None);
+        let waiting = Waiting { command, body, timeout, until, leaves, after, refusals, why };
         self.queue.waiting().push(waiting);
         self.queue.changed.notify_one();
         ended
@@ -131,7 +159,7 @@ impl Commands {
             if it.until <= now {
                 it.leaves = true;
                 late.push(it.clone());
-            } else if is_first && self.answers(server, it.tried) {
+            } else if is_first && self.answers(server, it.after) {
                 it.leaves = true;
                 due.push(it.clone());
             }
@@ -144,7 +172,11 @@ impl Commands {
             let this = Arc::clone(self);
             self.tasks.spawn(async move {
                 this.queue.remove(&it.command.record.id);
-                let words = format!("{} did not answer in time", it.command.server);
+                let server = &it.command.server;
+                let words = match &it.why {
+                    Some(why) => format!("{server} did not take it in time: {why}"),
+                    None => format!("{server} did not answer in time"),
+                };
                 let outcome = run::ended(CommandStatus::Expired, "expired", words);
                 this.close(it.command, outcome).await;
             });
@@ -159,7 +191,7 @@ impl Commands {
         })
     }
 
-    async fn send(self: &Arc<Self>, it: Waiting) {
+    async fn send(self: &Arc<Self>, mut it: Waiting) {
         let id = it.command.record.id.clone();
         let (server, action) = (&it.command.server, it.command.record.action);
         // It may be long ago that they were asked whether they may.
@@ -179,32 +211,40 @@ impl Commands {
                 self.metrics.store_errors.with_label_values(&[error.label()]).inc();
                 tracing::error!(%error, command = %id, "not on record, and so not sent");
                 tokio::time::sleep(CLOSE_AGAIN).await;
-                return self.queue.stays(&id, None);
+                return self.queue.stays(it);
             }
         }
         tracing::info!(command = %id, %server, %action, "a command that waited is sent");
         self.metrics.commands_running.inc();
-        let tried = crate::world::now();
         let outcome = match self.fleet.get(server) {
             Some(member) => {
                 run::run(&self.client, &member.target, &id, it.body.clone(), it.timeout).await
             }
-            None => run::ended(CommandStatus::Failed, run::UNREACHABLE, String::new()),
+            None => {
+                let words = format!("{server} is no longer registered");
+                run::ended(CommandStatus::Failed, run::UNREACHABLE, words)
+            }
         };
         self.metrics.commands_running.dec();
-        let unsent = outcome.problem.as_deref() == Some(run::UNREACHABLE);
-        if unsent && crate::world::now() < it.until && self.requeue(&id, &outcome).await {
-            return self.queue.stays(&id, Some(tried));
+        let passes = outcome.problem.as_deref().is_some_and(|problem| PASSING.contains(&problem));
+        // Where its time is over by now, that is found at the next look.
+        if passes && self.requeue(&it, &outcome).await {
+            it.wait_on(outcome);
+            return self.queue.stays(it);
         }
         self.queue.remove(&id);
         self.close(it.command, outcome).await;
     }
 
-    /// Puts on record that a command waits again, since nothing was sent.
-    async fn requeue(&self, id: &CommandId, outcome: &Outcome) -> bool {
-        let why = outcome.error.clone().unwrap_or_default();
+    /// Puts on record that a command waits again, since nothing was taken.
+    async fn requeue(&self, it: &Waiting, outcome: &Outcome) -> bool {
+        let id = &it.command.record.id;
+        // As when it was put in: after a restart, how long it may take is read from this.
+        let follow_until = it.until.plus_millis(super::millis(it.timeout));
+        let why = outcome.error.as_deref().unwrap_or_default();
+        let why: String = why.chars().take(MAX_ERROR).collect();
         for _ in 0..CLOSE_TRIES {
-            match self.store.requeue_command(id.clone(), why.clone()).await {
+            match self.store.requeue_command(id.clone(), follow_until, why.clone()).await {
                 Ok(done) => return done,
                 Err(error) => {
                     tracing::error!(command = %id, %error, "that it waits again was not stored");

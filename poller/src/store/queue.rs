@@ -49,20 +49,27 @@ impl Store {
             .await
     }
 
-    /// A command that was about to be sent was not, and waits again.
+    /// A command that was about to be sent was not, or was not taken, and waits again; how long it
+    /// may be followed is told from the end of its time in the queue again.
     ///
     /// # Errors
     /// The write failed.
-    pub async fn requeue_command(&self, id: CommandId, why: String) -> Result<bool> {
+    pub async fn requeue_command(
+        &self,
+        id: CommandId,
+        follow_until: Time,
+        why: String,
+    ) -> Result<bool> {
         self.writer
             .run(move |writing| {
                 Box::pin(async move {
                     let connection = &mut writing.connection;
                     let row: Option<Row> = query_as(
-                        "UPDATE commands SET status = 'queued' \
+                        "UPDATE commands SET status = 'queued', follow_until = ? \
                          WHERE id = ? AND status = 'running' \
                          RETURNING requested_by, requested_from, server, action, target",
                     )
+                    .bind(follow_until.as_millis())
                     .bind(id.as_str())
                     .fetch_optional(&mut *connection)
                     .await?;

@@ -1,6 +1,6 @@
 //! Commands for servers that are away: kept, sent once, expired, taken back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
 use pm2_poller::access::Role;
@@ -20,10 +20,16 @@ async fn start() -> (Exporter, Poller, String) {
     poller.until_status("vm1", "online").await;
     let token = poller.token("ci", Role::Operator, &[]).await;
     exporter.set(Manner::Hang);
-    let away =
-        async || poller.get_as(&token, "/api/servers/vm1").await.json()["status"] != "online";
-    until("it is away", away).await;
+    until_away(&poller, &token).await;
     (exporter, poller, token)
+}
+
+async fn until_away(poller: &Poller, token: &str) {
+    until("it is away", async || {
+        let server = poller.get_as(token, "/api/servers/vm1").await.json();
+        server["status"].as_str().is_some_and(|status| status != "online")
+    })
+    .await;
 }
 
 async fn queued(poller: &Poller, token: &str, path: &str) -> String {
@@ -47,7 +53,8 @@ async fn until_ended(poller: &Poller, token: &str, id: &str) -> Value {
 
 async fn audit(poller: &Poller) -> Vec<String> {
     let filter = AuditFilter { limit: 100, ..AuditFilter::default() };
-    let rows = poller.app.store.audit(&filter).await.unwrap().into_iter().rev();
+    // None where the store is busy: it is asked again.
+    let rows = poller.app.store.audit(&filter).await.unwrap_or_default().into_iter().rev();
     rows.filter(|row| row.act == "command").map(|row| row.outcome).collect()
 }
 
@@ -235,10 +242,11 @@ async fn one_that_finds_no_connection_waits_on_and_is_sent_once_when_there_is_on
     let mut link = Link::to(exporter.address).await;
     let mut config = config(vec![target("vm1", &format!("http://{}", link.address))]);
     // It is taken for online until the next poll: so it is tried, and finds nobody.
-    config.timing.interval = Duration::from_secs(4);
+    config.timing.interval = Duration::from_secs(8);
     let poller = Poller::with(config).await;
-    poller.until_status("vm1", "online").await;
     let token = poller.token("ci", Role::Operator, &[]).await;
+    // A poll was just made, and there is nothing between it and the cut.
+    poller.until_status_as(&token, "vm1", "online").await;
     link.cut().await;
     let answer = poller.post_as(&token, &format!("{RESTART}?queue=10m&wait=0")).await;
     assert_eq!(answer.status, 202, "{answer:?}");
@@ -259,4 +267,50 @@ async fn one_that_finds_no_connection_waits_on_and_is_sent_once_when_there_is_on
     assert_eq!(exporter.lock().asked.len(), 1, "it was sent once");
     let all = ["queued", "requested", "queued", "requested", "succeeded"];
     assert_eq!(audit(&poller).await, all);
+}
+
+#[tokio::test]
+async fn one_that_its_server_does_not_take_yet_waits_on_and_is_done_once_it_does() {
+    let (exporter, mut poller, token) = start().await;
+    let refuse = |problem| {
+        let refusal = Obedience::Refuse(StatusCode::SERVICE_UNAVAILABLE, problem);
+        exporter.lock().obedience = refusal;
+    };
+    let mut ids = Vec::new();
+    for problem in ["pm2_unavailable", "busy"] {
+        exporter.set(Manner::Hang);
+        until_away(&poller, &token).await;
+        let (begun, rows) = (Instant::now(), audit(&poller).await.len());
+        let asked = exporter.lock().asked.len();
+        let id = queued(&poller, &token, &format!("{RESTART}?queue=10m")).await;
+        // The server is back before it can do anything.
+        refuse(problem);
+        exporter.set(Manner::Good);
+        let again = async || exporter.lock().asked.len() >= asked + 2;
+        until("it was tried, and tried again", again).await;
+        let path = format!("/api/commands/{id}");
+        let waits = async || poller.get_as(&token, &path).await.json()["status"] == "queued";
+        until("it waits on", waits).await;
+        // Over a restart too, and with all that it had.
+        poller = poller.restart(None).await;
+        exporter.lock().obedience = Obedience::Good;
+        assert_eq!(until_ended(&poller, &token, &id).await["status"], "succeeded", "{problem}");
+        ids.push(id);
+        let tries = exporter.lock().asked.len() - asked;
+        // A second lies between two of them at least, but where the poller was started anew.
+        let most = 2 + begun.elapsed().as_secs() as usize;
+        assert!((3..=most).contains(&tries), "{problem}: {tries} tries");
+        let mut expected = vec!["queued"];
+        expected.extend(["requested", "queued"].repeat(tries - 1));
+        expected.extend(["requested", "succeeded"]);
+        assert_eq!(audit(&poller).await[rows..], expected, "{problem}");
+    }
+    assert_eq!(exporter.lock().ran, ids, "each once");
+
+    // Who will not take it in time is told as such.
+    refuse("pm2_unavailable");
+    let answer = poller.post_as(&token, &format!("{RESTART}?queue=5s&wait=60s")).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (504, "expired"));
+    assert_eq!(answer.json()["detail"], "vm1 did not take it in time: no");
+    assert_eq!(exporter.lock().ran.len(), 2);
 }
