@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 
@@ -166,7 +166,10 @@ async fn who_gives_up_waiting_leaves_no_answer_behind() {
 
 #[tokio::test]
 async fn nobody_there_is_told_as_such() {
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Taken, so that nobody else comes to listen there, and not listened at.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone = taken.local_addr().unwrap();
     let answer = ask(&mut Line::default(), &target(&format!("http://{gone}")), 4).await;
     let Err(CallError::Connect(why)) = answer else { panic!("{answer:?}") };
     assert!(why.contains("refused"), "{why}");
