@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use wire::{Time, TokenExpiry};
 
 use crate::support::exporter::Manner;
-use crate::support::{Exporter, Poller, hasty, until};
+use crate::support::{Exporter, Poller, config, until};
 
 /// Name, status and server of each alert.
 async fn held(poller: &Poller, token: &str, query: &str) -> Vec<(String, String, String)> {
@@ -27,12 +27,12 @@ async fn troubled() -> (Exporter, Exporter, Poller) {
     let (one, two) = (Exporter::start().await, Exporter::start().await);
     one.set(Manner::Change(|page| {
         if let Some(state) = &mut page.state {
-            let expires_at = Time::now().plus_millis(3 * 86_400_000 + 1000);
+            let expires_at = Time::now().plus_millis(3 * 86_400_000 + 3_600_000);
             state.exporter.token_expiries = vec![TokenExpiry { name: "ops".into(), expires_at }];
         }
     }));
     two.set(Manner::Hang);
-    let poller = Poller::with(hasty(vec![one.target("vm1"), two.target("vm2")])).await;
+    let poller = Poller::with(config(vec![one.target("vm1"), two.target("vm2")])).await;
     poller.app.metrics.reload_ok.set(0);
     (one, two, poller)
 }

@@ -11,9 +11,14 @@ const API: &str = "/api/commands/vm1/apps/api";
 const SLOT: &str = "/api/commands/vm1/slots/a";
 
 async fn start() -> (Exporter, Poller, String) {
+    start_with(Duration::from_secs(20)).await
+}
+
+/// Where a command may take so long.
+async fn start_with(timeout: Duration) -> (Exporter, Poller, String) {
     let exporter = Exporter::start().await;
     let mut config = config(vec![exporter.target("vm1")]);
-    config.command_timeout = Duration::from_secs(1);
+    config.command_timeout = timeout;
     let poller = Poller::with(config).await;
     poller.until_status("vm1", "online").await;
     let token = poller.token("ci", Role::Operator, &[]).await;
@@ -186,7 +191,7 @@ async fn one_body(poller: &Poller, token: &str, path: &str, [one, two]: [&Value;
 
 #[tokio::test]
 async fn a_deployment_is_followed_beyond_the_time_of_other_commands() {
-    let (exporter, poller, token) = start().await;
+    let (exporter, poller, token) = start_with(Duration::from_secs(1)).await;
     let path = format!("{SLOT}/deploy?wait=100ms");
     let body = json!({"repository": "https://git.test/shop.git"});
     exporter.lock().obedience = Obedience::Later(Duration::from_millis(2500));

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::support::{PATIENCE, folder};
+
 struct Home(TempDir);
 
 impl Home {
     fn new(config: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         std::fs::write(folder.path().join("poller.toml"), config).unwrap();
         Self(folder)
     }
@@ -360,7 +362,7 @@ fn signals_reload_and_stop() {
         .unwrap();
     signal(&child, "-HUP");
     line_with(&mut lines, "was reloaded");
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     while !get("/api/servers").contains("\"vm2\"") {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(20));
@@ -368,7 +370,7 @@ fn signals_reload_and_stop() {
     // What changes in the file is used without a signal as well.
     std::fs::write(&file, SERVERS).unwrap();
     line_with(&mut lines, "was reloaded");
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     while get("/api/servers").contains("\"vm2\"") {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(20));

@@ -117,7 +117,7 @@ async fn a_key_names_one_command() {
     let theirs = with_key(&poller, &another, RESTART, "k1").await;
     assert_ne!(theirs.json()["id"], first.json()["id"], "a key is its token's own");
 
-    exporter.lock().obedience = Obedience::Slow(Duration::from_millis(700));
+    exporter.lock().obedience = Obedience::Slow(Duration::from_secs(2));
     let path = format!("{RESTART}?wait=0");
     let slow = with_key(&poller, &token, &path, "k2").await;
     assert_eq!((slow.status.as_u16(), slow.json()["status"].as_str()), (202, Some("running")));
@@ -238,10 +238,11 @@ async fn what_cannot_be_put_on_record_is_not_sent() {
     let start = Instant::now();
     let answer = poller.post_as(&token, RESTART).await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "store_unavailable"));
-    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    // The lock is not waited for without end.
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert!(exporter.lock().ran.is_empty());
     // Polling and showing go on meanwhile.
-    assert_eq!(poller.get_as(&token, "/api/servers/vm1").await.json()["status"], "online");
+    poller.until_status_as(&token, "vm1", "online").await;
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
     until("it is well again", async || poller.post_as(&token, RESTART).await.status == 200).await;

@@ -32,18 +32,18 @@ async fn streams_and_logs_end_with_the_credential() {
     let bearer = |token: &str| format!("Bearer {token}");
     let stays = bearer(&poller.token("stays", Role::Viewer, &["vm1"]).await);
     let revoked = bearer(&poller.token("revoked", Role::Viewer, &[]).await);
-    // Long enough to begin, however slow the machine is just now.
-    let soon = Some(Time::now().plus_millis(5_000));
-    let expires = bearer(&poller.token_until("expires", Role::Viewer, &[], soon).await);
     let of_session = poller.token("page", Role::Viewer, &[]).await;
     let here = [("sec-fetch-site", "same-origin")];
     let signed_in = poller.form("/login", &format!("token={of_session}"), &here).await;
     let cookie = signed_in.header("set-cookie").split(';').next().unwrap().to_owned();
+    // Long enough to begin, however slow the machine is just now.
+    let soon = Some(Time::now().plus_millis(20_000));
+    let expires = bearer(&poller.token_until("expires", Role::Viewer, &[], soon).await);
 
     let mut followed = Vec::new();
     for (what, header) in [
-        ("a revoked token", ("authorization", revoked.as_str())),
         ("an expired token", ("authorization", expires.as_str())),
+        ("a revoked token", ("authorization", revoked.as_str())),
         ("a session that was ended", ("cookie", cookie.as_str())),
     ] {
         for path in [EVENTS, LOG] {

@@ -1,6 +1,6 @@
 //! Slots, asked of the exporter at the moment somebody asks the poller.
 
-use crate::support::{Exporter, PATIENCE, Poller};
+use crate::support::{Exporter, PATIENCE, Poller, until};
 use pm2_poller::access::Role;
 
 const SLOT: &str = "/api/servers/vm1/slots/a";
@@ -45,8 +45,7 @@ async fn a_log_that_is_followed_comes_line_by_line() {
     let second = tokio::time::timeout(PATIENCE, stream.chunk()).await.unwrap().unwrap().unwrap();
     assert_eq!(second, "==> done\n");
     assert!(stream.chunk().await.unwrap().is_none());
-    let page = poller.get("/metrics").await.body;
-    assert!(page.contains("pm2_poller_event_streams 0"), "its place is given back: {page}");
+    until("its place is given back", async || poller.app.metrics.streams.get() == 0).await;
 }
 
 #[tokio::test]
