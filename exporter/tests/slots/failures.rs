@@ -62,6 +62,11 @@ async fn no_failure_before_the_switch_costs_a_request() {
     let mut stage = Stage::new().await;
     let good = Repo::app("good");
     stage.deployed("a", &good).await;
+    let journal = async |stage: &Stage| {
+        let page: Value = stage.client.json("/api/journal?limit=1000").await.unwrap();
+        page["entries"].to_string()
+    };
+    let well = journal(&stage).await;
     // Some of what follows is never well, and that is to be seen soon.
     stage.configure("probe_attempts = 60", "probe_attempts = 12");
     stage.kill();
@@ -134,8 +139,7 @@ async fn no_failure_before_the_switch_costs_a_request() {
     assert!(asked > 500, "{asked}");
     assert_eq!(lost, 0, "of {asked}");
     stage.leaves_nothing_behind().await;
-    let journal: Value = stage.client.json("/api/journal?limit=1000").await.unwrap();
-    let text = journal["entries"].to_string();
+    let text = well + &journal(&stage).await;
     for kind in [
         "deploy_queued",
         "deploy_cloning",
