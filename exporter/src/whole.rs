@@ -6,11 +6,24 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Replaces a file; `mode` is that of the new one.
+/// Replaces a file, on the disk as well; `mode` is that of the new one.
 ///
 /// # Errors
 /// It cannot be written; what was there is there still.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write(path, bytes, mode, true)
+}
+
+/// The same, readable by its owner only, and on the disk when the system pleases: for what is
+/// written often, by a thread that others wait for.
+///
+/// # Errors
+/// See [`replace`].
+pub(crate) fn replace_soon(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, 0o600, false)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32, synced: bool) -> io::Result<()> {
     // `serve` and `slots up` may write at the same time, and each of them for several slots: no
     // two may have the same new file.
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -20,7 +33,9 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        if synced {
+            file.sync_all()?;
+        }
         fs::rename(&new, path)
     };
     write().inspect_err(|_| {

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics, succeeded, wait_for_instances};
-use e2e::{Client, FakePm2, Launch, Program, SOON, pm2_process, wait_until};
+use e2e::{Client, FakePm2, Folder, Launch, Program, SOON, pm2_process, wait_until};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -160,6 +160,52 @@ async fn a_limit_and_an_end_are_taken_up_by_a_reload() -> Result<()> {
     let change = limited.request(Method::POST, "/api/processes/app-1/restart");
     limited.send(change).await?.problem(401, "unauthorized")?;
     status(&free, 200).await
+}
+
+#[tokio::test]
+async fn a_log_that_is_followed_ends_with_its_token() -> Result<()> {
+    let folder = Folder::new()?;
+    let log = folder.write("out.log", "first\n")?;
+    let mut processes = pm2_process::processes(1);
+    processes[0]["pm2_env"]["pm_out_log_path"] = json!(log);
+    let fake = FakePm2::start(processes)?;
+    let mut tokens = Vec::new();
+    for name in ["stays", "revoked", "limited", "expires"] {
+        tokens.push(scene::exporter_token(name, &["read"])?);
+    }
+    let blocks: String = tokens.iter().map(|(_, block)| block.as_str()).collect();
+    let launch = Launch::exporter()?.pm2_home(fake.home()).configuration(&blocks)?;
+    let program = launch.start().await?;
+    let mut followed = Vec::new();
+    for (token, _) in &tokens {
+        let client = program.client().with_token(token);
+        wait_for_instances(&client, "app-0", Status::Online, 1).await?;
+        let path = "/api/processes/app-0/logs?stream=out&follow=true";
+        let response = client.request(Method::GET, path).send().await?;
+        anyhow::ensure!(response.status() == 200, "{}", response.status());
+        followed.push(response);
+    }
+
+    let [(_, stays), _, (_, limited), (_, expires)] = &tokens[..] else { anyhow::bail!("four") };
+    let soon = wire::Time::now().plus_millis(1_500);
+    let text = format!("{stays}{limited}apps = [\"other\"]\n{expires}expires = \"{soon}\"\n");
+    program.launch().folder().write("configuration.toml", &text)?;
+    program.signal(Signal::HUP);
+    let mut goes_on = followed.remove(0);
+    for mut response in followed {
+        let end = async { while let Ok(Some(_)) = response.chunk().await {} };
+        assert!(tokio::time::timeout(SOON, end).await.is_ok(), "it goes on");
+    }
+    std::fs::write(&log, "first\nsecond\n")?;
+    let mut text = String::new();
+    let told = async {
+        while !text.contains("second") {
+            let piece = goes_on.chunk().await?.context("it has ended")?;
+            text += &String::from_utf8_lossy(&piece);
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(SOON, told).await.context("nothing is told")?
 }
 
 #[tokio::test]

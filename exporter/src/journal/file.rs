@@ -10,6 +10,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::whole;
+
 /// Segments that are kept; together they hold at least the journal's capacity.
 const SEGMENTS: u64 = 3;
 /// Earlier lives of the journal whose positions are still understood.
@@ -78,7 +80,7 @@ impl JournalFile {
         epochs.push(Epoch { epoch: epoch.to_owned(), first: next });
         let surplus = epochs.len().saturating_sub(MAX_EPOCHS);
         epochs.drain(..surplus);
-        replace(&folder.join("epochs.json"), &serde_json::to_vec(&epochs)?)?;
+        whole::replace_soon(&folder.join("epochs.json"), &serde_json::to_vec(&epochs)?)?;
         // A new segment, so that a torn tail needs no mending.
         let segment = segments.last().map_or(1, |last| last + 1);
         let file = create(&path(folder, segment))?;
@@ -125,14 +127,6 @@ impl JournalFile {
         }
         Ok(())
     }
-}
-
-/// Writes a file whole or not at all.
-pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = create(&new)?;
-    file.write_all(text)?;
-    fs::rename(&new, path)
 }
 
 fn create(path: &Path) -> io::Result<File> {

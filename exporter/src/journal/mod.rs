@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use file::replace as replace_file;
 use file::{Epoch, JournalFile};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::watch;

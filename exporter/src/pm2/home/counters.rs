@@ -6,15 +6,15 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::Home;
-use crate::journal::replace_file;
 use crate::pm2::table::Table;
+use crate::whole;
 
 impl Home {
     /// Writes what was counted, so that it never falls.
     pub(super) fn keep_counters(&self) {
         let Some(file) = &self.counters else { return };
         let Some(json) = self.table(|table| table.counters()) else { return };
-        if let Err(error) = replace_file(file, &json) {
+        if let Err(error) = whole::replace_soon(file, &json) {
             tracing::error!(%error, file = %file.display(), "counters cannot be kept");
         }
     }

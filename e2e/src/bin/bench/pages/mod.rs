@@ -18,6 +18,8 @@ const WITH_HISTORY: u32 = 2;
 const TIMES: usize = 200;
 /// A crash is two events: so one a second, of all servers together.
 const CRASH_EVERY: &str = "2000s";
+/// Who watches has a connection for the stream and one for the page, and all are of one address here.
+const ALL_FROM_HERE: &str = "max_connections_per_address = 2000";
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// See the module.
@@ -26,10 +28,11 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// Something that is measured does not run or does not answer.
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<()> {
     bench.progress(format_args!("a month of history of {WITH_HISTORY} servers"));
-    let stage = Stage::start(SERVERS, &["--crash-every", CRASH_EVERY], "", async |folder| {
-        fill::month(&folder.join("poller.db"), WITH_HISTORY).await
-    })
-    .await?;
+    let stage =
+        Stage::start(SERVERS, &["--crash-every", CRASH_EVERY], ALL_FROM_HERE, async |folder| {
+            fill::month(&folder.join("poller.db"), WITH_HISTORY).await
+        })
+        .await?;
     charts(bench, &stage).await?;
     viewers::run(bench, &stage, WINDOW).await
 }

@@ -58,7 +58,9 @@ pub(super) async fn run(bench: &Bench, stage: &Stage, window: Duration) -> anyho
         if let Some(driver) = driver {
             driver.abort();
         }
-        anyhow::ensure!(viewers.len() == VIEWERS, "some viewers were sent away");
+        if let Some(ended) = viewers.try_join_next() {
+            ended?.with_context(|| format!("{name}: a viewer was sent away"))?;
+        }
         let [events, pages, bytes] =
             std::array::from_fn(|index| (after[index] - before[index]) as f64);
         let more = with.core - without.core;
