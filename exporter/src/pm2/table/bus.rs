@@ -85,6 +85,17 @@ impl Table {
         let over_memory = self.over_memory.contains(&pm_id);
         let intent = self.intents.get(&event.process.name).copied();
         let heard = self.heard;
+        let run = event.process.started_at;
+        // PM2 tells of a start once it has looked at the version of the code, which can take longer than
+        // the run: then only its end is told.
+        if let Some(row) = self.rows.get_mut(&pm_id)
+            && !event.outgoing
+            && row.end != End::Not
+            && run > row.listed.started_at.max(row.told_end_of)
+        {
+            row.listed.started_at = run;
+            self.came_online(pm_id, event.at, false, false, outcome);
+        }
         let Some(row) = self.rows.get_mut(&pm_id) else {
             // The end of something that this table never saw: only a list can say more.
             outcome.list_within = Some(Duration::from_millis(50));
@@ -92,7 +103,6 @@ impl Table {
         };
         row.touched = heard;
         let asked = event.process.status == Status::Stopping || event.outgoing;
-        let run = event.process.started_at;
         // PM2 tells the end of one run twice when it was asked to end it.
         let again = row.told_end_of.is_some() && row.told_end_of == run;
         let current = !event.outgoing && run >= row.listed.started_at;
@@ -152,9 +162,13 @@ impl Table {
     pub(super) fn online(&mut self, event: &ProcessEvent, outcome: &mut Outcome) {
         let heard = self.heard;
         let Some(row) = self.rows.get_mut(&event.process.pm_id) else { return };
+        let started_at = event.process.started_at;
+        if row.told_end_of.is_some() && row.told_end_of == started_at {
+            // It has ended since.
+            return;
+        }
         let new = row.touched == 0;
         row.touched = heard;
-        let started_at = event.process.started_at;
         if row.told_start.is_some() && row.told_start == started_at {
             // A list was quicker.
             row.listed.status = Status::Online;

@@ -92,12 +92,21 @@ impl Table {
             outcome.list_within = Some(Duration::from_millis(400));
         }
         self.tell_apart(|row| row.touched <= heard || !row.may_be_gone());
+        self.known = true;
         outcome
     }
 
     pub(super) fn insert_listed(&mut self, listed: Listed) {
         let (start, restart_time) = (listed.started_at, listed.restart_time);
+        let (pm_id, runs) = (listed.pm_id, listed.status == Status::Online);
         let Some(instance) = self.insert(listed) else { return };
+        // What ran before the first list is known from that, however late the bus tells of its start.
+        if !self.known
+            && runs
+            && let Some(row) = self.rows.get_mut(&pm_id)
+        {
+            row.told_start = start;
+        }
         let Some(ledger) = self.ledgers.get_mut(&instance) else { return };
         if ledger.last_start == start {
             return;

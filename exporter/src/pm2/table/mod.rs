@@ -120,6 +120,8 @@ pub struct Table {
     /// The daemon's directory, where there are several.
     home: Option<Box<str>>,
     heard: u64,
+    /// The daemon's list was taken: what starts from now on is told.
+    known: bool,
     /// Counters changed since they were last written.
     counted: bool,
 }
@@ -142,6 +144,7 @@ impl Table {
             filter,
             home: None,
             heard: 0,
+            known: false,
             counted: false,
         }
     }
@@ -159,6 +162,7 @@ impl Table {
 
     /// The daemon is gone, and what it knew with it. Counters stay.
     pub fn clear(&mut self) {
+        self.known = false;
         self.rows.clear();
         self.exits.clear();
         self.over_memory.clear();

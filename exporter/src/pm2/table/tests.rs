@@ -390,6 +390,33 @@ fn a_list_with_the_run_after_an_end_is_newer_than_the_end_that_comes_late() {
 }
 
 #[test]
+fn a_start_that_pm2_is_late_to_tell_is_told_once_and_in_its_place() {
+    let run = |number: i64| listed(0, "api", 1_000 * number, 0);
+    let told = |outcome: Outcome| -> Vec<String> {
+        outcome.events.iter().map(|(_, event)| event.kind.to_string()).collect()
+    };
+    let mut table = Table::default();
+    list(&mut table, &[run(1)]);
+    // It ran before anybody looked.
+    assert_eq!(told(said(&mut table, "online", Status::Online, &run(1))), [""; 0]);
+    assert_eq!(told(said(&mut table, "exit", Status::Stopped, &run(1))), ["exit"]);
+    // The second run is over before PM2 tells of its start, which it then never does.
+    assert_eq!(told(said(&mut table, "exit", Status::Stopped, &run(2))), ["online", "exit"]);
+    assert_eq!(process(&table, "api").restarts.crash, 1);
+    // Or does afterwards.
+    assert_eq!(told(said(&mut table, "online", Status::Online, &run(2))), [""; 0]);
+    assert_eq!(process(&table, "api").status, Status::Stopped);
+    assert_eq!(told(said(&mut table, "exit", Status::Stopped, &run(2))), [""; 0]);
+    assert_eq!(told(said(&mut table, "online", Status::Online, &run(3))), ["online"]);
+    assert_eq!(told(said(&mut table, "online", Status::Online, &run(3))), [""; 0]);
+    assert_eq!(process(&table, "api").restarts.total(), 2);
+    // What starts later than the first list is told.
+    let new = listed(1, "new", 5_000, 0);
+    list(&mut table, &[run(3), new.clone()]);
+    assert_eq!(told(said(&mut table, "online", Status::Online, &new)), ["online"]);
+}
+
+#[test]
 fn online_without_a_process_is_said_so() {
     let mut table = Table::default();
     list(&mut table, &[Listed { pid: None, ..listed(0, "bad", 10, 0) }]);
