@@ -159,7 +159,17 @@ impl Pm2 {
         let text = json!({ "apps": apps }).to_string();
         let path = self.folder.write("apps.json", &text)?;
         self.cli(&["start", &path.display().to_string()]).await?;
-        Ok(())
+        // It tells of a start only once it has looked at the version of the code, after the command has
+        // ended or long after.
+        wait_until("PM2 has told of every start", SOON, async || {
+            let late = |process: &Value| {
+                let env = &process["pm2_env"];
+                env["status"] == "launching"
+                    || env["status"] == "online" && env["vizion_running"] == true
+            };
+            (!self.processes().ok()?.iter().any(late)).then_some(())
+        })
+        .await
     }
 
     /// Its processes, as the daemon tells them.
