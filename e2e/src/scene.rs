@@ -146,6 +146,9 @@ pub struct Watcher {
     pub token: String,
 }
 
+/// Times for a poller that misses no poll, and calls nobody offline, because of a stop of a second.
+pub const UNHURRIED: &str = "poll_interval = \"3s\"\npoll_timeout = \"3s\"\nstale_after = \"9s\"\n";
+
 /// A poller of these servers; `more` is further configuration, before the servers, and has its
 /// own times where it names `poll_interval`.
 ///

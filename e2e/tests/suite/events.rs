@@ -188,9 +188,7 @@ async fn an_exporter_that_was_started_again_is_taken_up_anew() -> Result<()> {
     pm2.start_apps(vec![json!({"name": "web", "script": "web.js"})]).await?;
     let exporter = scene::guarded_exporter(pm2.home(), "").await?;
     wait_for_instances(&exporter.read, "web", Status::Online, 1).await?;
-    // A stop of a second makes nobody offline.
-    let unhurried = "poll_interval = \"3s\"\npoll_timeout = \"3s\"\nstale_after = \"9s\"\n";
-    let poller = scene::poller(&[Server::of("vm1", &exporter)], unhurried).await?;
+    let poller = scene::poller(&[Server::of("vm1", &exporter)], scene::UNHURRIED).await?;
     poller.wait_for("vm1", "online").await?;
     kill(&pm2, "web").await?;
     wait_for_kinds(&poller, "web", &["exit", "online"]).await?;

@@ -199,9 +199,6 @@ fn faketime() -> Result<String> {
     Ok(found.display().to_string())
 }
 
-/// A stop of a second is no missed poll.
-const UNHURRIED: &str = "poll_interval = \"3s\"\npoll_timeout = \"3s\"\nstale_after = \"9s\"\n";
-
 #[tokio::test]
 async fn a_clock_that_jumps_an_hour_makes_no_burst_and_no_gap() -> Result<()> {
     const SERVERS: u32 = 5;
@@ -213,7 +210,8 @@ async fn a_clock_that_jumps_an_hour_makes_no_burst_and_no_gap() -> Result<()> {
     let fleet = SimulatedFleet::start(settings, 0).await?;
     let servers: Vec<Server> =
         (0..SERVERS).map(|n| Server::open(&format!("vm{n}"), fleet.url(n))).collect();
-    let launch = scene::poller_launch(&servers, &format!("anonymous_read = true\n{UNHURRIED}"))?;
+    let launch =
+        scene::poller_launch(&servers, &format!("anonymous_read = true\n{}", scene::UNHURRIED))?;
     let clock = launch.folder().write("clock", "+0\n")?;
     let poller = launch
         .variable("LD_PRELOAD", faketime()?)

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::parse::{Sample, Told, ToldKind};
+use super::line::Sample;
+use super::parse::{Told, ToldKind};
 use crate::writer::{Labels, Writer, bound};
 
 /// A page and the labels that its series get.

@@ -2,6 +2,7 @@
 //! one family for all that have it, every series with the labels of its application, and what cannot
 //! stand beside the rest left out and counted.
 
+mod line;
 mod merge;
 mod parse;
 

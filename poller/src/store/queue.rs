@@ -28,25 +28,7 @@ impl Store {
     /// # Errors
     /// It is not on record: it must not be sent.
     pub async fn begin_command(&self, id: CommandId, follow_until: Time) -> Result<bool> {
-        self.writer
-            .run(move |writing| {
-                Box::pin(async move {
-                    let connection = &mut writing.connection;
-                    let row: Option<Row> = query_as(
-                        "UPDATE commands SET status = 'running', follow_until = ? \
-                         WHERE id = ? AND status = 'queued' \
-                         RETURNING requested_by, requested_from, server, action, target",
-                    )
-                    .bind(follow_until.as_millis())
-                    .bind(id.as_str())
-                    .fetch_optional(&mut *connection)
-                    .await?;
-                    let Some(row) = row else { return Ok(false) };
-                    note(connection, &id, row, "requested", None, None).await?;
-                    Ok(true)
-                })
-            })
-            .await
+        self.pass(id, ["queued", "running"], follow_until, "requested", None).await
     }
 
     /// A command that was about to be sent was not, or was not taken, and waits again; how long it
@@ -60,21 +42,35 @@ impl Store {
         follow_until: Time,
         why: String,
     ) -> Result<bool> {
+        self.pass(id, ["running", "queued"], follow_until, "queued", Some(why)).await
+    }
+
+    /// From one status to another, with a row of the audit; `false` when it has not the first.
+    async fn pass(
+        &self,
+        id: CommandId,
+        [from, to]: [&'static str; 2],
+        follow_until: Time,
+        outcome: &'static str,
+        why: Option<String>,
+    ) -> Result<bool> {
         self.writer
             .run(move |writing| {
                 Box::pin(async move {
                     let connection = &mut writing.connection;
                     let row: Option<Row> = query_as(
-                        "UPDATE commands SET status = 'queued', follow_until = ? \
-                         WHERE id = ? AND status = 'running' \
+                        "UPDATE commands SET status = ?, follow_until = ? \
+                         WHERE id = ? AND status = ? \
                          RETURNING requested_by, requested_from, server, action, target",
                     )
+                    .bind(to)
                     .bind(follow_until.as_millis())
                     .bind(id.as_str())
+                    .bind(from)
                     .fetch_optional(&mut *connection)
                     .await?;
                     let Some(row) = row else { return Ok(false) };
-                    note(connection, &id, row, "queued", None, Some(why)).await?;
+                    note(connection, &id, row, outcome, None, why).await?;
                     Ok(true)
                 })
             })

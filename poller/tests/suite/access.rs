@@ -27,17 +27,9 @@ const READS: [&str; 17] = [
 const OPEN: [&str; 4] = ["/healthz", "/readyz", "/login", "/static/style.css"];
 const RESTART: &str = "/api/commands/vm1/apps/api/restart";
 
-async fn start() -> (Exporter, Poller) {
-    let exporter = Exporter::start().await;
-    let poller = Poller::start(vec![exporter.target("vm1"), exporter.target("vm2")]).await;
-    poller.until_status("vm1", "online").await;
-    poller.until_status("vm2", "online").await;
-    (exporter, poller)
-}
-
 #[tokio::test]
 async fn a_fresh_one_is_open_to_read_and_closed_to_change() {
-    let (exporter, poller) = start().await;
+    let (exporter, poller) = Poller::of_two().await;
     for path in READS.iter().chain(&OPEN) {
         assert_eq!(poller.get(path).await.status, 200, "{path}");
     }
@@ -49,7 +41,7 @@ async fn a_fresh_one_is_open_to_read_and_closed_to_change() {
 
 #[tokio::test]
 async fn every_role_may_what_it_may_and_no_more() {
-    let (_exporter, poller) = start().await;
+    let (_exporter, poller) = Poller::of_two().await;
     let viewer = poller.token("viewer", Role::Viewer, &[]).await;
     let operator = poller.token("operator", Role::Operator, &[]).await;
     let admin = poller.token("admin", Role::Admin, &[]).await;
@@ -97,7 +89,7 @@ async fn every_role_may_what_it_may_and_no_more() {
 
 #[tokio::test]
 async fn a_limited_token_knows_its_servers_only() {
-    let (exporter, poller) = start().await;
+    let (exporter, poller) = Poller::of_two().await;
     let token = poller.token("limited", Role::Operator, &["vm2"]).await;
     let servers = poller.get_as(&token, "/api/servers").await.json();
     assert_eq!((&servers["total"], &servers["servers"][0]["id"]), (&1.into(), &"vm2".into()));
@@ -133,7 +125,7 @@ async fn anonymous_reading_is_a_setting() {
 
 #[tokio::test]
 async fn a_session_lasts_until_signing_out_and_is_used_from_here_only() {
-    let (exporter, poller) = start().await;
+    let (exporter, poller) = Poller::of_two().await;
     let token = poller.token("me", Role::Operator, &[]).await;
     let wrong = poller.form("/login", "token=pm2p_wrong", &[]).await;
     assert_eq!(wrong.status, 401);
@@ -183,7 +175,7 @@ async fn a_session_lasts_until_signing_out_and_is_used_from_here_only() {
 
 #[tokio::test]
 async fn every_answer_carries_the_headers() {
-    let (_exporter, poller) = start().await;
+    let (_exporter, poller) = Poller::of_two().await;
     for path in ["/", "/api/servers", "/nope", "/api/nope", "/metrics", "/static/style.css"] {
         let answer = poller.get(path).await;
         assert!(
@@ -199,7 +191,7 @@ async fn every_answer_carries_the_headers() {
 
 #[tokio::test]
 async fn wrong_requests_are_problems() {
-    let (_exporter, poller) = start().await;
+    let (_exporter, poller) = Poller::of_two().await;
     for (method, path, status, kind) in [
         (Method::GET, "/api/nope", 404, "unknown_path"),
         (Method::GET, "/nope", 404, "unknown_path"),

@@ -1,21 +1,13 @@
 //! Slots, asked of the exporter at the moment somebody asks the poller.
 
-use crate::support::{Exporter, PATIENCE, Poller, until};
+use crate::support::{PATIENCE, Poller, until};
 use pm2_poller::access::Role;
 
 const SLOT: &str = "/api/servers/vm1/slots/a";
 
-async fn start() -> (Exporter, Poller) {
-    let exporter = Exporter::start().await;
-    let poller = Poller::start(vec![exporter.target("vm1"), exporter.target("vm2")]).await;
-    poller.until_status("vm1", "online").await;
-    poller.until_status("vm2", "online").await;
-    (exporter, poller)
-}
-
 #[tokio::test]
 async fn a_slot_its_deployments_and_their_logs_are_shown() {
-    let (_exporter, poller) = start().await;
+    let (_exporter, poller) = Poller::of_two().await;
     let slot = poller.get(SLOT).await.json();
     assert_eq!(
         (&slot["server"], &slot["slot"], &slot["port"]),
@@ -33,7 +25,7 @@ async fn a_slot_its_deployments_and_their_logs_are_shown() {
 
 #[tokio::test]
 async fn a_log_that_is_followed_comes_line_by_line() {
-    let (exporter, poller) = start().await;
+    let (exporter, poller) = Poller::of_two().await;
     // A browser's, which takes packed answers as well.
     let url = format!("{}{SLOT}/deployments/d1/log?follow=true", poller.base);
     let request = reqwest::Client::new().get(url).header("accept-encoding", "gzip");
@@ -50,7 +42,7 @@ async fn a_log_that_is_followed_comes_line_by_line() {
 
 #[tokio::test]
 async fn what_the_exporter_refuses_is_told_as_such() {
-    let (exporter, poller) = start().await;
+    let (exporter, poller) = Poller::of_two().await;
     for (path, status, kind) in [
         ("slots/a/deployments/gone", 404, "unknown_deployment"),
         ("slots/a/deployments/gone/log", 404, "unknown_deployment"),

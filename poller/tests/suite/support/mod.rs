@@ -86,6 +86,15 @@ impl Poller {
         Self::with(config(servers)).await
     }
 
+    /// One of `vm1` and `vm2`, both online and both this exporter.
+    pub async fn of_two() -> (Exporter, Self) {
+        let exporter = Exporter::start().await;
+        let poller = Self::start(vec![exporter.target("vm1"), exporter.target("vm2")]).await;
+        poller.until_status("vm1", "online").await;
+        poller.until_status("vm2", "online").await;
+        (exporter, poller)
+    }
+
     pub async fn with(config: Config) -> Self {
         Self::with_folder(folder(), config).await
     }
