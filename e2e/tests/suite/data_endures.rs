@@ -163,6 +163,51 @@ async fn killed_again_and_again_it_loses_nothing() -> Result<()> {
     Ok(())
 }
 
+/// X4: between a command's being asked for and its being sent, the log of the database is brought
+/// to the disk.
+#[tokio::test]
+async fn a_command_is_on_the_disk_before_it_is_sent() -> Result<()> {
+    let settings = Settings { servers: 1, ..Settings::default() };
+    let fleet = SimulatedFleet::start(settings, 0).await?;
+    let launch = scene::poller_launch(&servers(&fleet, 1), "")?;
+    let configuration = launch.folder().join("configuration.toml").display().to_string();
+    let token = e2e::fleet::new_poller_token(&configuration, "admin", "admin").await?;
+    let trace = launch.folder().join("trace").display().to_string();
+    let calls = "trace=fdatasync,fsync,read,recvfrom,write,writev,sendto,sendmsg";
+    let traced = ["strace", "-D", "-f", "-q", "-y", "-s", "64", "-e", calls, "-o", &trace];
+    let poller = launch.clone().within(&traced).start().await?;
+    let client = poller.client().with_token(&token);
+    for _ in 0..5 {
+        let answer = client.post("/api/commands/vm0/apps/slot-a/restart?wait=30s").await?;
+        assert_eq!(answer.json::<Value>()?["status"], "succeeded", "{}", answer.text);
+    }
+    poller.stop(SOON).await?;
+
+    let trace = wait_until("all of the trace is there", SOON, async || {
+        std::fs::read_to_string(&trace).ok().filter(|text| text.contains("+++ exited with 0"))
+    })
+    .await?;
+    let (mut sent, mut asked, mut flushing, mut flushed) = (0, false, BTreeSet::new(), false);
+    for line in trace.lines() {
+        let thread = line.split(' ').next().unwrap_or_default();
+        let sync = line.contains("sync(") && line.contains("poller.db-wal");
+        if line.contains("POST /api/commands/") {
+            (asked, flushed) = (true, false);
+            flushing.clear();
+        } else if sync && line.contains("unfinished") {
+            flushing.insert(thread);
+        } else if sync || (line.contains("sync resumed") && flushing.remove(thread)) {
+            assert!(line.ends_with("= 0"), "{line}");
+            flushed = true;
+        } else if line.contains("PUT /api/commands/") {
+            assert!(asked && flushed, "command {sent} was sent before it was on the disk: {trace}");
+            (sent, asked) = (sent + 1, false);
+        }
+    }
+    assert_eq!(sent, 5, "{trace}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_damaged_database_is_set_aside_and_polling_goes_on() -> Result<()> {
     let fleet = SimulatedFleet::start(Settings { servers: 2, ..Settings::default() }, 0).await?;

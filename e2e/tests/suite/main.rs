@@ -35,6 +35,7 @@ mod several_homes;
 mod shows_processes;
 mod simulated_fleet;
 mod slow_headers;
+mod slow_servers;
 mod starting;
 mod stopping;
 mod tls;

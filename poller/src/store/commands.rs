@@ -11,6 +11,7 @@ use wire::{
 
 use super::audit::{self, NewAudit};
 use super::events::json_list;
+use super::writer::Writing;
 use super::{Result, Store, StoreError};
 
 /// A command to put on record.
@@ -224,15 +225,16 @@ impl Store {
     /// # Errors
     /// It is not on record: it must not be sent.
     pub async fn insert_command(&self, command: NewCommand) -> Result<Inserted> {
-        self.writer.run(move |writing| Box::pin(insert(&mut writing.connection, command))).await
+        self.writer.run(move |writing| Box::pin(insert(writing, command))).await
     }
 
-    /// Closes a command with its outcome. One that is closed already stays as it is.
+    /// Closes a command with its outcome. One that is closed already stays as it is. A loss of
+    /// power may open it again: then its exporter is asked once more what became of it.
     ///
     /// # Errors
     /// The write failed.
     pub async fn finish_command(&self, id: CommandId, outcome: Outcome) -> Result<()> {
-        self.writer.run(move |writing| Box::pin(finish(&mut writing.connection, id, outcome))).await
+        self.writer.run_relaxed(move |writing| Box::pin(finish(writing, id, outcome))).await
     }
 
     /// One command.
@@ -291,7 +293,8 @@ impl Store {
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Result<Inserted> {
+async fn insert(writing: &mut Writing, command: NewCommand) -> Result<Inserted> {
+    let connection = &mut writing.connection;
     if let (Some(token), Some(key)) = (command.token, &command.idempotency_key) {
         let mut sql = QueryBuilder::new(COLUMNS);
         sql.push(" WHERE token = ").push_bind(token);
@@ -329,7 +332,7 @@ async fn insert(connection: &mut SqliteConnection, command: NewCommand) -> Resul
         command: Some(command.id.to_string()),
         ..NewAudit::default()
     };
-    audit::insert(connection, row).await?;
+    audit::insert(writing, row).await?;
     Ok(Inserted::New)
 }
 
@@ -377,7 +380,7 @@ pub(super) async fn insert_row(
     Ok(())
 }
 
-async fn finish(connection: &mut SqliteConnection, id: CommandId, outcome: Outcome) -> Result<()> {
+async fn finish(writing: &mut Writing, id: CommandId, outcome: Outcome) -> Result<()> {
     let json = OutcomeJson {
         reply: outcome.reply,
         outcomes: outcome.outcomes,
@@ -398,7 +401,7 @@ async fn finish(connection: &mut SqliteConnection, id: CommandId, outcome: Outco
     .bind(&outcome.error)
     .bind(json)
     .bind(id.as_str())
-    .fetch_optional(&mut *connection)
+    .fetch_optional(&mut writing.connection)
     .await?;
     let Some((who, address, server, action, target)) = row else { return Ok(()) };
     let target =
@@ -414,5 +417,5 @@ async fn finish(connection: &mut SqliteConnection, id: CommandId, outcome: Outco
         command: Some(id.to_string()),
         ..NewAudit::default()
     };
-    audit::insert(connection, row).await
+    audit::insert(writing, row).await
 }

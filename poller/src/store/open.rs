@@ -69,9 +69,8 @@ async fn writer(path: &Path, create: bool) -> Result<SqliteConnection> {
     } else if !create {
         return Err(failed("there is no such file"));
     }
-    // FULL: a commit is on the disk before anything follows from it. What is commanded must
-    // be on record first, and the writer commits many polls at once, so that one wait for the
-    // disk is shared by all that came during the last one.
+    // FULL: a commit is on the disk before anything follows from it. What need not be, the writer
+    // knows (`writer`).
     let mut options = options(path).create_if_missing(create);
     // To set it where it is set would be a write, which a full disk refuses.
     if std::fs::metadata(path).map_or(true, |file| file.len() == 0) {

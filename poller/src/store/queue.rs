@@ -1,10 +1,10 @@
 //! Commands that wait for their server: each step is on the disk before anything follows from it.
 
 use sqlx::query_as;
-use sqlx::sqlite::SqliteConnection;
 use wire::{CommandId, Target, Time};
 
 use super::audit::{self, NewAudit};
+use super::writer::Writing;
 use super::{Result, Store};
 
 /// Who cancels.
@@ -70,7 +70,7 @@ impl Store {
                     .fetch_optional(&mut *connection)
                     .await?;
                     let Some(row) = row else { return Ok(false) };
-                    note(connection, &id, row, outcome, None, why).await?;
+                    note(writing, &id, row, outcome, None, why).await?;
                     Ok(true)
                 })
             })
@@ -99,7 +99,7 @@ impl Store {
                     .await?;
                     let Some((_, _, server, action, target)) = row else { return Ok(false) };
                     let row = (by.who, by.address, server, action, target);
-                    note(connection, &id, row, "cancelled", by.via, None).await?;
+                    note(writing, &id, row, "cancelled", by.via, None).await?;
                     Ok(true)
                 })
             })
@@ -108,7 +108,7 @@ impl Store {
 }
 
 async fn note(
-    connection: &mut SqliteConnection,
+    writing: &mut Writing,
     id: &CommandId,
     (who, address, server, action, target): Row,
     outcome: &str,
@@ -129,5 +129,5 @@ async fn note(
         command: Some(id.to_string()),
         ..NewAudit::default()
     };
-    audit::insert(connection, row).await
+    audit::insert(writing, row).await
 }

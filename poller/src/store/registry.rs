@@ -87,7 +87,7 @@ impl Store {
                             server.id.as_str()
                         )));
                     }
-                    audit::insert(connection, audit).await
+                    audit::insert(writing, audit).await
                 })
             })
             .await
@@ -130,7 +130,7 @@ impl Store {
                     if done.rows_affected() == 0 {
                         return Ok(false);
                     }
-                    audit::insert(connection, audit).await?;
+                    audit::insert(writing, audit).await?;
                     Ok(true)
                 })
             })
@@ -159,7 +159,7 @@ impl Store {
                     if done.rows_affected() == 0 {
                         return Ok(None);
                     }
-                    audit::insert(connection, audit).await?;
+                    audit::insert(writing, audit).await?;
                     Ok(Some(before))
                 })
             })

@@ -10,6 +10,7 @@ use super::audit::{self, NewAudit};
 use super::commands::{self, NewCommand, json, parsed, status_of};
 use super::events::json_list;
 use super::queue::Canceller;
+use super::writer::Writing;
 use super::{Result, Store, StoreError};
 
 /// A selection to put on record, with its parts.
@@ -179,7 +180,7 @@ impl Store {
     /// # Errors
     /// It is not on record: nothing of it must be sent.
     pub async fn insert_selection(&self, new: NewSelection) -> Result<Selected> {
-        self.writer.run(move |writing| Box::pin(insert(&mut writing.connection, new))).await
+        self.writer.run(move |writing| Box::pin(insert(writing, new))).await
     }
 
     /// Closes a selection. Parts that were not begun are cancelled for the same reason.
@@ -193,9 +194,7 @@ impl Store {
         reason: Option<(&'static str, String)>,
     ) -> Result<()> {
         self.writer
-            .run(move |writing| {
-                Box::pin(async move { finish(&mut writing.connection, &id, status, reason).await })
-            })
+            .run(move |writing| Box::pin(async move { finish(writing, &id, status, reason).await }))
             .await
     }
 
@@ -228,7 +227,7 @@ impl Store {
                         command: Some(id.to_string()),
                         ..NewAudit::default()
                     };
-                    audit::insert(connection, row).await?;
+                    audit::insert(writing, row).await?;
                     Ok(true)
                 })
             })
@@ -319,7 +318,8 @@ impl Store {
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, new: NewSelection) -> Result<Selected> {
+async fn insert(writing: &mut Writing, new: NewSelection) -> Result<Selected> {
+    let connection = &mut writing.connection;
     if let (Some(token), Some(key)) = (new.token, &new.idempotency_key) {
         for (table, of_command) in [("selections", false), ("commands", true)] {
             let mut sql = QueryBuilder::<sqlx::Sqlite>::new("SELECT id FROM ");
@@ -367,19 +367,20 @@ async fn insert(connection: &mut SqliteConnection, new: NewSelection) -> Result<
         command: Some(new.id.to_string()),
         ..NewAudit::default()
     };
-    audit::insert(connection, row).await?;
+    audit::insert(writing, row).await?;
     for part in new.parts {
-        commands::insert_row(connection, &part).await?;
+        commands::insert_row(&mut writing.connection, &part).await?;
     }
     Ok(Selected::New)
 }
 
 async fn finish(
-    connection: &mut SqliteConnection,
+    writing: &mut Writing,
     id: &CommandId,
     status: CommandStatus,
     reason: Option<(&'static str, String)>,
 ) -> Result<()> {
+    let connection = &mut writing.connection;
     let (problem, error) = reason.unzip();
     let row: Option<(String, String, String, String)> = query_as(
         "UPDATE selections SET status = ?, finished_at = ?, problem = ?, error = ? \
@@ -406,7 +407,7 @@ async fn finish(
         command: Some(id.to_string()),
         ..NewAudit::default()
     };
-    audit::insert(connection, row).await
+    audit::insert(writing, row).await
 }
 
 async fn cancel_rest(

@@ -16,6 +16,7 @@ mod audit;
 mod files;
 mod history;
 mod marks;
+mod power;
 mod reads;
 
 const SECOND: i64 = 1000;

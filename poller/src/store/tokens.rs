@@ -83,7 +83,7 @@ impl Store {
                             token.name
                         )));
                     }
-                    audit::insert(connection, audit).await
+                    audit::insert(writing, audit).await
                 })
             })
             .await
@@ -111,7 +111,7 @@ impl Store {
                         return Ok(false);
                     }
                     keeps_an_admin(connection, before, forced).await?;
-                    audit::insert(connection, audit).await?;
+                    audit::insert(writing, audit).await?;
                     Ok(true)
                 })
             })

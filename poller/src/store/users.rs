@@ -94,7 +94,7 @@ impl Store {
                         let message = format!("a user {:?} is there already", user.name);
                         return Err(StoreError::Exists(message));
                     }
-                    audit::insert(connection, audit).await
+                    audit::insert(writing, audit).await
                 })
             })
             .await
@@ -138,7 +138,7 @@ impl Store {
                         return Ok(false);
                     }
                     keeps_an_admin(connection, before, forced).await?;
-                    audit::insert(connection, audit).await?;
+                    audit::insert(writing, audit).await?;
                     Ok(true)
                 })
             })
@@ -163,7 +163,7 @@ impl Store {
                         return Ok(false);
                     }
                     keeps_an_admin(connection, before, forced).await?;
-                    audit::insert(connection, audit).await?;
+                    audit::insert(writing, audit).await?;
                     Ok(true)
                 })
             })

@@ -2,6 +2,13 @@
 //! commit is under way goes into the next one together, so that many polls share one wait for
 //! the disk; each piece of work stands in a savepoint of its own, so that one that fails takes
 //! nothing else with it.
+//!
+//! What something follows from, such as a command that is sent, is on the disk when it is answered
+//! ([`Writer::run`]). What can be had again, samples, blocks made of them, the outcome of a command,
+//! is written and not waited for ([`Writer::run_relaxed`]): it outlives the death of the program, and
+//! when the machine loses its power, the last of it is gone, from some moment on, as if the poller
+//! had been killed then. Whatever comes after it and is waited for takes it to the disk as well,
+//! since SQLite's log is one sequence.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -21,12 +28,13 @@ use super::events::StoredEvent;
 use super::heads::Heads;
 use super::ingest::{Ingest, Staged, take_in};
 use super::names::Names;
-use super::{Result, StoreError};
+use super::{Result, StoreError, audit};
 
 /// Pieces of work that may wait.
 const QUEUE: usize = 1024;
 /// Most pieces in one commit.
 const BATCH: usize = 256;
+const BEGIN: &str = "BEGIN IMMEDIATE";
 /// How long one waits for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,10 +44,23 @@ pub(super) struct Writing {
     pub(super) connection: SqliteConnection,
     /// How far each server is taken in; read when it is needed first.
     pub(super) heads: SharedHeads,
-    /// What is known of the names in the database; emptied whenever something was undone.
+    /// What is known of the names in the database.
     pub(super) names: Names,
+    /// Where the audit ended when something was added last.
+    pub(super) audit_end: Option<audit::End>,
     /// A transaction is under way.
     begun: bool,
+    /// What a commit waits for.
+    durability: Durability,
+}
+
+/// What is waited for before a commit is answered: SQLite's `synchronous`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Durability {
+    /// `NORMAL`: it is in the system's memory.
+    Relaxed,
+    /// `FULL`: it is on the disk.
+    Durable,
 }
 
 /// The writing connection. A transaction begins with the first thing that is written: samples
@@ -53,8 +74,30 @@ pub(super) struct Transaction<'a> {
 impl Writing {
     /// Its parts.
     pub(super) fn parts(&mut self) -> (Transaction<'_>, &mut Names, &SharedHeads) {
-        let Self { connection, heads, names, begun } = self;
+        let Self { connection, heads, names, begun, .. } = self;
         (Transaction { connection, begun }, names, heads)
+    }
+
+    /// Says what the commit to come waits for, and begins it where it is sure that something will be
+    /// written: in one statement, for each costs two changes of threads.
+    async fn prepare(&mut self, durability: Durability, begin: bool) -> Result<()> {
+        let sql = match (durability == self.durability, durability, begin) {
+            (true, _, false) => return Ok(()),
+            (true, _, true) => BEGIN,
+            (_, Durability::Relaxed, false) => "PRAGMA synchronous = NORMAL",
+            (_, Durability::Relaxed, true) => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
+            (_, Durability::Durable, false) => "PRAGMA synchronous = FULL",
+            (_, Durability::Durable, true) => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+        };
+        query(sql).execute(&mut self.connection).await?;
+        (self.durability, self.begun) = (durability, begin);
+        Ok(())
+    }
+
+    /// What is remembered may have been undone, or changed.
+    pub(super) fn forget(&mut self) {
+        self.names.clear();
+        self.audit_end = None;
     }
 }
 
@@ -70,7 +113,7 @@ impl Transaction<'_> {
     /// It does not begin.
     pub(super) async fn write(&mut self) -> Result<&mut SqliteConnection> {
         if !*self.begun {
-            query("BEGIN IMMEDIATE").execute(&mut *self.connection).await?;
+            query(BEGIN).execute(&mut *self.connection).await?;
             *self.begun = true;
         }
         Ok(self.connection)
@@ -128,19 +171,45 @@ where
 pub(super) type SharedHeads = Arc<OnceCell<RwLock<Heads>>>;
 
 enum Job {
-    Work(Box<dyn Work>),
+    Work(Box<dyn Work>, Durability),
     Ingest(Box<Ingest>, oneshot::Sender<Result<Vec<StoredEvent>>>),
 }
 
 impl Job {
-    /// How long it may wait for company. Only where that keeps nobody from anything: samples
+    /// How long it may wait for company. Only where that keeps nobody from anything: a sample
     /// alone.
     fn patience(&self) -> Duration {
-        let Self::Ingest(ingest, _) = self else { return Duration::ZERO };
-        let sample = |entry: &Entry| matches!(entry.record, Record::Sample(_));
-        let alone = ingest.entries.len() <= 1 && ingest.entries.iter().all(sample);
-        if alone && ingest.told.is_empty() { ingest.patience } else { Duration::ZERO }
+        match self {
+            Self::Ingest(ingest, _) if ingest.entries.len() <= 1 && !tells(ingest) => {
+                ingest.patience
+            }
+            Self::Ingest(..) | Self::Work(..) => Duration::ZERO,
+        }
     }
+
+    /// Whether there is something to write in more than one statement.
+    fn needs_transaction(&self) -> bool {
+        match self {
+            Self::Work(..) => true,
+            Self::Ingest(ingest, _) => tells(ingest),
+        }
+    }
+
+    /// Samples are asked for again, from where the server is taken in. Who heard of an event has
+    /// its number, which no other may have afterwards.
+    fn durability(&self) -> Durability {
+        match self {
+            Self::Work(_, durability) => *durability,
+            Self::Ingest(ingest, _) if tells(ingest) => Durability::Durable,
+            Self::Ingest(..) => Durability::Relaxed,
+        }
+    }
+}
+
+/// Whether there are events in it.
+fn tells(ingest: &Ingest) -> bool {
+    let event = |entry: &Entry| matches!(entry.record, Record::Event(_));
+    !ingest.told.is_empty() || ingest.entries.iter().any(event)
 }
 
 enum Message {
@@ -167,7 +236,14 @@ impl Writer {
     ) -> Self {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let (alive, running) = watch::channel(());
-        let writing = Writing { connection, heads, names: Names::default(), begun: false };
+        let writing = Writing {
+            connection,
+            heads,
+            names: Names::default(),
+            audit_end: None,
+            begun: false,
+            durability: Durability::Durable,
+        };
         let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         let _task = tokio::spawn(async move {
@@ -195,8 +271,27 @@ impl Writer {
         T: Send + 'static,
         F: for<'a> FnOnce(&'a mut Writing) -> Doing<'a, T> + Send + 'static,
     {
+        self.work(call, Durability::Durable).await
+    }
+
+    /// Does `call` as [`Self::run`] does, but gives its value as soon as that is committed: a loss
+    /// of power may take it away.
+    pub(super) async fn run_relaxed<T, F>(&self, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Writing) -> Doing<'a, T> + Send + 'static,
+    {
+        self.work(call, Durability::Relaxed).await
+    }
+
+    async fn work<T, F>(&self, call: F, durability: Durability) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Writing) -> Doing<'a, T> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        self.send(Job::Work(Box::new(Call { call: Some(call), value: None, reply }))).await?;
+        let work = Box::new(Call { call: Some(call), value: None, reply });
+        self.send(Job::Work(work, durability)).await?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -269,22 +364,29 @@ async fn write_all(
         }
         #[cfg(test)]
         let _holding = crate::simulation::world::hold();
-        if batch.is_empty() {
-            continue;
-        }
-        let (pieces, begun) = (batch.len(), Instant::now());
-        let ended = commit(&mut writing, batch, events).await;
-        counts.add(pieces, begun.elapsed(), ended.is_ok());
-        if let Err(StoreError::Corrupt(damage)) = ended {
-            // The program ends with its writer, and begins anew with another database.
-            tracing::error!(damage, "the database is damaged");
-            mark_damaged(path);
-            return;
+        for part in parts(batch) {
+            let (pieces, begun) = (part.len(), Instant::now());
+            let ended = commit(&mut writing, part, events).await;
+            counts.add(pieces, begun.elapsed(), ended.is_ok());
+            if let Err(StoreError::Corrupt(damage)) = ended {
+                // The program ends with its writer, and begins anew with another database.
+                tracing::error!(damage, "the database is damaged");
+                mark_damaged(path);
+                return;
+            }
         }
     }
     if let Err(error) = writing.connection.close().await {
         tracing::warn!(%error, "the database was not closed cleanly");
     }
+}
+
+/// The commits that a batch becomes: work that waits for no disk is not made to wait for one by
+/// what came with it, such as the outcome of a command by the events that tell of it.
+fn parts(batch: Vec<Job>) -> impl Iterator<Item = Vec<Job>> {
+    let relaxed = |job: &Job| matches!(job, Job::Work(_, Durability::Relaxed));
+    let (first, rest) = batch.into_iter().partition(relaxed);
+    [first, rest].into_iter().filter(|part: &Vec<Job>| !part.is_empty())
 }
 
 /// What waits for the end of the commit, and how it went so far.
@@ -300,13 +402,19 @@ async fn commit(
 ) -> Result<()> {
     let mut waiting: Vec<Waiting> = Vec::with_capacity(batch.len());
     let mut staged = Staged::default();
-    let mut whole = next_row(writing).await;
+    let durability = batch.iter().map(Job::durability).max().unwrap_or(Durability::Durable);
+    let begin = batch.iter().any(Job::needs_transaction);
+    let alone = batch.len() == 1;
+    let mut whole = match writing.prepare(durability, begin).await {
+        Ok(()) => next_row(writing).await,
+        Err(error) => Err(error),
+    };
     let first_row = whole.as_ref().copied().unwrap_or_default();
     for job in batch {
         match job {
-            Job::Work(mut work) => {
+            Job::Work(mut work, _) => {
                 let result = match &whole {
-                    Ok(_) => match step(writing, work.as_mut()).await {
+                    Ok(_) => match step(writing, work.as_mut(), alone).await {
                         Step::Ended(result) => result,
                         Step::Lost(error) => {
                             whole = Err(error.clone());
@@ -345,7 +453,7 @@ async fn commit(
             tracing::warn!(%error, "nothing was written");
             // It fails when SQLite has rolled back by itself, as on a full disk.
             let _ = writing.parts().0.end(false).await;
-            writing.names.clear();
+            writing.forget();
         }
     }
     for it in waiting {
@@ -388,7 +496,18 @@ enum Step {
     Lost(StoreError),
 }
 
-async fn step(writing: &mut Writing, work: &mut dyn Work) -> Step {
+/// Does a piece of work, in a savepoint unless it is alone in its transaction.
+async fn step(writing: &mut Writing, work: &mut dyn Work, alone: bool) -> Step {
+    if alone {
+        let result = work.run(writing).await;
+        if result.is_err() {
+            writing.forget();
+            if let Err(error) = writing.parts().0.end(false).await {
+                return Step::Lost(result.err().unwrap_or(error));
+            }
+        }
+        return Step::Ended(result);
+    }
     let begun = async {
         let (mut transaction, ..) = writing.parts();
         query("SAVEPOINT step").execute(transaction.write().await?).await?;
@@ -399,7 +518,7 @@ async fn step(writing: &mut Writing, work: &mut dyn Work) -> Step {
     }
     let result = work.run(writing).await;
     if result.is_err() {
-        writing.names.clear();
+        writing.forget();
         if let Err(error) = query("ROLLBACK TO step").execute(&mut writing.connection).await {
             return Step::Lost(result.err().unwrap_or_else(|| error.into()));
         }

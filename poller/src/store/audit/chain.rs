@@ -60,17 +60,27 @@ pub(super) fn hash(before: &[u8; 32], row: &Said) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Hash of the newest row, and the number of the next.
-pub(super) async fn end(connection: &mut SqliteConnection) -> Result<([u8; 32], i64)> {
-    let (hash, next): (Vec<u8>, i64) = query_as(
-        "SELECT coalesce((SELECT hash FROM audit ORDER BY id DESC LIMIT 1), \
-                         (SELECT hash FROM audit_anchor)), \
-                1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'audit'), 0), \
-                        (SELECT id FROM audit_anchor))",
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok((bytes(hash)?, next))
+/// Where the chain ends.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct End {
+    /// Hash of the newest row.
+    pub(super) hash: [u8; 32],
+    /// Number of the next.
+    pub(super) next: i64,
+}
+
+impl End {
+    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self> {
+        let (hash, next): (Vec<u8>, i64) = query_as(
+            "SELECT coalesce((SELECT hash FROM audit ORDER BY id DESC LIMIT 1), \
+                             (SELECT hash FROM audit_anchor)), \
+                    1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'audit'), 0), \
+                            (SELECT id FROM audit_anchor))",
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(Self { hash: bytes(hash)?, next })
+    }
 }
 
 fn bytes(hash: Vec<u8>) -> Result<[u8; 32]> {

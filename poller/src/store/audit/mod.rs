@@ -10,10 +10,11 @@ use sqlx::sqlite::SqliteConnection;
 use wire::{ServerId, Time};
 
 use super::events::json_list;
-use super::{Result, Store};
+use super::writer::Writing;
+use super::{Result, Store, StoreError};
 
 pub use chain::AuditCheck;
-pub(super) use chain::{cut, seal};
+pub(super) use chain::{End, cut, seal};
 
 /// A row to add.
 #[derive(Clone, Debug, Default)]
@@ -162,9 +163,25 @@ const COLUMNS: &str = "SELECT id, time, who, via, address, act, outcome, server,
      command, repeats, hash FROM audit";
 
 /// Adds a row at the end of the chain.
-pub(super) async fn insert(connection: &mut SqliteConnection, row: NewAudit) -> Result<()> {
-    let (before, id) = chain::end(connection).await?;
-    let time = Time::now().as_millis();
+pub(super) async fn insert(writing: &mut Writing, row: NewAudit) -> Result<()> {
+    let Writing { connection, audit_end, .. } = writing;
+    // Another process may have added rows since: then it is looked up once more.
+    for known in [audit_end.take(), None] {
+        let end = match known {
+            Some(end) => end,
+            None => End::read(connection).await?,
+        };
+        if let Some(end) = add(connection, &row, end).await? {
+            *audit_end = Some(end);
+            return Ok(());
+        }
+    }
+    Err(StoreError::Failed("the audit has another end than its rows".to_owned()))
+}
+
+/// Adds it after `end`, if that is the end, and gives the new one.
+async fn add(connection: &mut SqliteConnection, row: &NewAudit, end: End) -> Result<Option<End>> {
+    let (id, time) = (end.next, Time::now().as_millis());
     let texts = [
         Some(row.who.as_str()),
         Some(&row.address),
@@ -176,27 +193,29 @@ pub(super) async fn insert(connection: &mut SqliteConnection, row: NewAudit) -> 
         row.command.as_deref(),
         row.via,
     ];
-    let hash = chain::hash(&before, &chain::Said { id, time, texts, repeats: row.repeats });
-    sqlx::query(
+    let hash = chain::hash(&end.hash, &chain::Said { id, time, texts, repeats: row.repeats });
+    let done = sqlx::query(
         "INSERT INTO audit (id, time, who, via, address, act, outcome, server, subject, detail, \
-         command, repeats, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         command, repeats, hash) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 \
+         FROM audit_anchor \
+         WHERE audit_anchor.id < ?1 AND NOT EXISTS (SELECT 1 FROM audit WHERE audit.id >= ?1)",
     )
     .bind(id)
     .bind(time)
-    .bind(row.who)
+    .bind(&row.who)
     .bind(row.via)
-    .bind(row.address)
+    .bind(&row.address)
     .bind(row.act)
-    .bind(row.outcome)
-    .bind(row.server)
-    .bind(row.subject)
-    .bind(row.detail)
-    .bind(row.command)
+    .bind(&row.outcome)
+    .bind(&row.server)
+    .bind(&row.subject)
+    .bind(&row.detail)
+    .bind(&row.command)
     .bind(row.repeats)
     .bind(hash.as_slice())
     .execute(connection)
     .await?;
-    Ok(())
+    Ok((done.rows_affected() == 1).then_some(End { hash, next: id + 1 }))
 }
 
 impl Store {
@@ -205,7 +224,7 @@ impl Store {
     /// # Errors
     /// It is not on record: what it is about must not be done.
     pub async fn record(&self, row: NewAudit) -> Result<()> {
-        self.writer.run(move |writing| Box::pin(insert(&mut writing.connection, row))).await
+        self.writer.run(move |writing| Box::pin(insert(writing, row))).await
     }
 
     /// The rows that `filter` lets through, newest first.

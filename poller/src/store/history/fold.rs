@@ -161,7 +161,7 @@ impl Store {
         .await?;
         let folded = told(Tier::Samples, &made);
         self.writer
-            .run(move |writing| {
+            .run_relaxed(move |writing| {
                 Box::pin(async move {
                     write(&mut writing.connection, id, made).await?;
                     save(&mut writing.connection, &head, last).await
@@ -202,7 +202,7 @@ impl Store {
             return Ok(0);
         }
         let cursors: Vec<Head> = unsaved.iter().map(|(_, head)| head.clone()).collect();
-        let removed = self.writer.run(move |writing| {
+        let removed = self.writer.run_relaxed(move |writing| {
             Box::pin(async move {
                 for head in &cursors {
                     save(&mut writing.connection, head, head.folded).await?;
@@ -261,7 +261,7 @@ impl Store {
         let made = made.await?;
         let folded = told(next, &made);
         self.writer
-            .run(move |writing| {
+            .run_relaxed(move |writing| {
                 Box::pin(async move {
                     write(&mut writing.connection, server, made).await?;
                     query(

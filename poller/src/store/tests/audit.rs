@@ -128,3 +128,50 @@ async fn it_is_filtered() {
     assert_eq!(ids(AuditFilter { until: Some(Time::from_millis(0)), ..any() }).await, [0; 0]);
     assert_eq!(ids(AuditFilter { before: Some(3), ..any() }).await, [2, 1]);
 }
+
+/// Adds a row and fails then.
+async fn undone(store: &Store) {
+    let work = store.writer.run(|writing| {
+        Box::pin(async move {
+            crate::store::audit::insert(writing, audit()).await?;
+            Err::<(), StoreError>(StoreError::Exists("no".to_owned()))
+        })
+    });
+    assert_eq!(work.await, Err(StoreError::Exists("no".to_owned())));
+}
+
+/// Where the chain ends is remembered: neither what is undone nor what the command line adds
+/// meanwhile, nor what retention takes away, makes a hole in it.
+#[tokio::test]
+async fn a_chain_that_others_add_to_has_no_hole() {
+    let (folder, store) = fresh().await;
+    let other = Store::open(&folder.path().join("test.db")).await.unwrap();
+    for round in 1..=3 {
+        rows(&store, 2).await;
+        undone(&store).await;
+        rows(&other, 3).await;
+        // Many in one transaction, and one of them undone.
+        tokio::join!(rows(&store, 2), undone(&store), rows(&store, 1), undone(&store));
+        rows(&other, 1).await;
+        assert_eq!(fault(&store).await, (round * 9, None));
+    }
+    let now = Time::now().plus_millis(60_000);
+    let before = Before {
+        samples: at(0),
+        minutes: at(0),
+        hours: at(0),
+        events: at(0),
+        commands: at(0),
+        audit: now,
+    };
+    other.retain(before).await.unwrap();
+    assert_eq!(fault(&store).await, (0, None));
+    rows(&store, 1).await;
+    rows(&other, 1).await;
+    other.retain(before).await.unwrap();
+    rows(&store, 2).await;
+    assert_eq!(fault(&store).await, (2, None));
+    let filter = AuditFilter { limit: 10, ..AuditFilter::default() };
+    let ids = store.audit(&filter).await.unwrap().into_iter().map(|row| row.id);
+    assert_eq!(ids.collect::<Vec<_>>(), [31, 30]);
+}
