@@ -38,7 +38,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(api::health::healthz))
         .route("/readyz", get(api::health::readyz))
         .route("/sd/prometheus", get(api::discovery::prometheus))
-        .fallback(error::no_such_path)
+        .fallback(pages::nowhere)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn(error::problems))
         .layer(from_fn(headers::changes_come_from_here))

@@ -217,6 +217,13 @@ async fn wrong_requests_are_problems() {
             assert!(answer.body.contains("/api/servers"), "{}", answer.body);
         }
     }
+    // In a browser it is a page, but for the API.
+    let browser = [("accept", "text/html,*/*;q=0.8")];
+    let page = poller.ask(Method::GET, "/nope", &browser).await;
+    assert_eq!(page.status, 404);
+    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+    assert!(page.body.contains("There is no page at this address."), "{}", page.body);
+    assert_eq!(poller.ask(Method::GET, "/api/nope", &browser).await.problem(), "unknown_path");
 }
 
 #[tokio::test]

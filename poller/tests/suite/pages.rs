@@ -60,6 +60,22 @@ async fn a_live_page_names_nobody_and_is_the_same_for_all_who_may_the_same() {
 }
 
 #[tokio::test]
+async fn a_slots_page_tells_of_commands_to_the_slot_and_to_its_process() {
+    let exporter = Exporter::start().await;
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    let admin = poller.token("root", Role::Admin, &[]).await;
+    poller.until_status_as(&admin, "vm1", "online").await;
+    let mut ids = Vec::new();
+    for what in ["slots/a", "apps/slot-a", "apps/api"] {
+        let answer = poller.post_as(&admin, &format!("/api/commands/vm1/{what}/restart")).await;
+        ids.push(answer.json()["id"].as_str().unwrap().to_owned());
+    }
+    let page = poller.get_as(&admin, "/servers/vm1/slots/a").await.body;
+    let told: Vec<bool> = ids.iter().map(|id| page.contains(id.as_str())).collect();
+    assert_eq!(told, [true, true, false], "{page}");
+}
+
+#[tokio::test]
 async fn buttons_are_those_that_the_api_would_not_refuse() {
     let exporter = Exporter::start().await;
     let mut other = exporter.target("vm2");

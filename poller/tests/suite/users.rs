@@ -214,6 +214,17 @@ async fn users_and_tokens_are_made_changed_and_taken_away() {
         assert_eq!(wrong.problem(), "bad_request");
         assert!(wrong.body.contains(word) && !wrong.body.contains("canary"), "{}", wrong.body);
     }
+    // As many as are written count, though they are the same.
+    for what in ["servers", "groups", "tags"] {
+        let mut body = json!({"name": "a", "role": "viewer"});
+        body[what] = vec!["a"; 1001].into();
+        let token = send(Method::POST, "/api/tokens", body.clone()).await;
+        body["password"] = PASSWORD.into();
+        let user = send(Method::POST, "/api/users", body).await;
+        for wrong in [token, user] {
+            assert!(wrong.body.contains(&format!("{what}: at most 1000")), "{}", wrong.body);
+        }
+    }
     let new = json!({"name": "bob", "role": "viewer", "password": PASSWORD, "servers": ["vm1"]});
     let made = send(Method::POST, "/api/users", new).await;
     assert_eq!((made.status.as_u16(), &made.json()["servers"]), (201, &json!(["vm1"])));
@@ -222,6 +233,9 @@ async fn users_and_tokens_are_made_changed_and_taken_away() {
     let changed = send(Method::PATCH, "/api/users/bob", change).await.json();
     assert_eq!((&changed["role"], &changed["tags"]), (&"admin".into(), &json!(["prod"])));
     assert_eq!((&changed["servers"], changed["expires_at"].is_string()), (&Value::Null, true));
+    let many = json!({"servers": vec!["vm1"; 1001]});
+    let wrong = send(Method::PATCH, "/api/users/bob", many).await;
+    assert!(wrong.body.contains("servers: at most 1000"), "{}", wrong.body);
     assert_eq!(get(&poller, &bob, "/api/me").await.json()["role"], "admin");
     assert_eq!(get(&poller, &bob, "/api/users").await.problem(), "forbidden", "limited to tags");
     assert_eq!(send(Method::DELETE, "/api/users/bob", Value::Null).await.status, 204);

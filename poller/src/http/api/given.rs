@@ -1,7 +1,9 @@
 //! What bodies about tokens and users say alike.
 
+use std::collections::BTreeSet;
+
 use service::problem::ProblemResponse;
-use wire::Time;
+use wire::{Action, ServerId, Time};
 
 use crate::access::{Limits, Role, end_of};
 use crate::config::word;
@@ -18,6 +20,18 @@ pub(super) fn role_of(text: &str) -> Result<Role, ProblemResponse> {
     text.parse().map_err(|error| ProblemResponse::bad_request(format!("role: {error}")))
 }
 
+/// The limits of somebody new.
+pub(super) fn limits(
+    servers: Option<Vec<ServerId>>,
+    groups: Option<Vec<String>>,
+    tags: Option<Vec<String>>,
+    actions: Option<BTreeSet<Action>>,
+) -> Result<Limits, ProblemResponse> {
+    let servers = once("servers", servers)?;
+    let (groups, tags) = (once("groups", groups)?, once("tags", tags)?);
+    checked(Limits { servers, groups, tags, actions })
+}
+
 /// Limits whose names can be those of something.
 pub(super) fn checked(limits: Limits) -> Result<Limits, ProblemResponse> {
     let wrong = |message: String| Err(ProblemResponse::bad_request(message));
@@ -27,14 +41,20 @@ pub(super) fn checked(limits: Limits) -> Result<Limits, ProblemResponse> {
                 return wrong(format!("{what}: {message}"));
             }
         }
-        if names.as_ref().is_some_and(|names| names.len() > MOST) {
-            return wrong(format!("{what}: at most {MOST} are allowed"));
-        }
-    }
-    if limits.servers.as_ref().is_some_and(|servers| servers.len() > MOST) {
-        return wrong(format!("servers: at most {MOST} are allowed"));
     }
     Ok(limits)
+}
+
+/// A list of a limit, in which each counts once, whatever is named twice.
+pub(super) fn once<T: Ord>(
+    what: &str,
+    list: Option<Vec<T>>,
+) -> Result<Option<BTreeSet<T>>, ProblemResponse> {
+    if list.as_ref().is_some_and(|list| list.len() > MOST) {
+        let message = format!("{what}: at most {MOST} are allowed");
+        return Err(ProblemResponse::bad_request(message));
+    }
+    Ok(list.map(BTreeSet::from_iter))
 }
 
 /// The end of a life of so long.

@@ -13,7 +13,7 @@ use service::problem::ProblemResponse;
 use service::token::{Issuer, Token};
 use wire::{Action, ServerId, Time};
 
-use super::given::{checked, expiry, name_of, role_of};
+use super::given::{expiry, limits, name_of, role_of};
 use crate::access::{Limits, described};
 use crate::app::App;
 use crate::http::error::store_failed;
@@ -79,9 +79,9 @@ const EXPECTED: &str = "{\"name\":\"ci\",\"role\":\"operator\",\"servers\":[\"vm
 struct Wanted {
     name: String,
     role: String,
-    servers: Option<BTreeSet<ServerId>>,
-    groups: Option<BTreeSet<String>>,
-    tags: Option<BTreeSet<String>>,
+    servers: Option<Vec<ServerId>>,
+    groups: Option<Vec<String>>,
+    tags: Option<Vec<String>>,
     actions: Option<BTreeSet<Action>>,
     expires: Option<String>,
 }
@@ -109,7 +109,7 @@ pub(super) async fn create(
     let wanted: Wanted = service::body::parse(&body, EXPECTED)?;
     let Wanted { name, role, servers, groups, tags, actions, expires } = wanted;
     let (name, role) = (name_of(&name)?, role_of(&role)?);
-    let limits = checked(Limits { servers, groups, tags, actions })?;
+    let limits = limits(servers, groups, tags, actions)?;
     let expires_at = expires.as_deref().map(expiry).transpose()?;
     let token = Token::new(Issuer::Poller).map_err(|error| {
         tracing::error!(%error, "no random numbers");

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use service::problem::ProblemResponse;
 use wire::{Action, ServerId, Time};
 
-use super::given::{checked, expiry, name_of, role_of};
+use super::given::{checked, expiry, limits, name_of, once, role_of};
 use crate::access::{Limits, SignIn, acceptable, described, until};
 use crate::app::App;
 use crate::http::error::store_failed;
@@ -83,9 +83,9 @@ struct Wanted {
     name: String,
     role: String,
     password: String,
-    servers: Option<BTreeSet<ServerId>>,
-    groups: Option<BTreeSet<String>>,
-    tags: Option<BTreeSet<String>>,
+    servers: Option<Vec<ServerId>>,
+    groups: Option<Vec<String>>,
+    tags: Option<Vec<String>>,
     actions: Option<BTreeSet<Action>>,
     expires: Option<String>,
 }
@@ -101,7 +101,7 @@ pub(super) async fn create(
     let wanted: Wanted = service::body::parse(&body, NEW)?;
     let Wanted { name, role, password, servers, groups, tags, actions, expires } = wanted;
     let (name, role) = (name_of(&name)?, role_of(&role)?);
-    let limits = checked(Limits { servers, groups, tags, actions })?;
+    let limits = limits(servers, groups, tags, actions)?;
     let expires_at = expires.as_deref().map(expiry).transpose()?;
     let password = hashed(&app, &name, password).await?;
     let mut row = caller.audit(address, "user create", format!("user {name}"));
@@ -151,11 +151,11 @@ struct Change {
     role: Option<String>,
     password: Option<String>,
     #[serde(default, deserialize_with = "maybe")]
-    servers: Maybe<BTreeSet<ServerId>>,
+    servers: Maybe<Vec<ServerId>>,
     #[serde(default, deserialize_with = "maybe")]
-    groups: Maybe<BTreeSet<String>>,
+    groups: Maybe<Vec<String>>,
     #[serde(default, deserialize_with = "maybe")]
-    tags: Maybe<BTreeSet<String>>,
+    tags: Maybe<Vec<String>>,
     #[serde(default, deserialize_with = "maybe")]
     actions: Maybe<BTreeSet<Action>>,
     #[serde(default, deserialize_with = "maybe")]
@@ -175,9 +175,15 @@ pub(super) async fn change(
     let mut limits = one(&app, &name).await?.limits;
     let before = limits.clone();
     let Change { role, password, servers, groups, tags, actions, expires } = wanted;
-    limits.servers = servers.unwrap_or(limits.servers);
-    limits.groups = groups.unwrap_or(limits.groups);
-    limits.tags = tags.unwrap_or(limits.tags);
+    if let Some(servers) = servers {
+        limits.servers = once("servers", servers)?;
+    }
+    if let Some(groups) = groups {
+        limits.groups = once("groups", groups)?;
+    }
+    if let Some(tags) = tags {
+        limits.tags = once("tags", tags)?;
+    }
     limits.actions = actions.unwrap_or(limits.actions);
     let role = role.as_deref().map(role_of).transpose()?;
     let expires_at = match expires {

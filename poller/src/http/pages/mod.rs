@@ -20,14 +20,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, OriginalUri, Request, State};
+use axum::http::{Method, header};
 use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dashboards::{AlertRow, CommandRow, Contact, EventRow, Server};
 use wire::{AppName, ServerId, Time};
 
 use crate::app::App;
 use crate::fleet::Member;
+use crate::http::error::no_such_path;
 use crate::http::params::Params;
 use crate::store::{StoreError, StoredCommand, StoredEvent};
 
@@ -61,6 +64,24 @@ pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/sessions/{id}/end", post(login::end).layer(form))
         .route("/logout", post(login::sign_out).layer(form))
         .route("/static/{name}", get(assets::show))
+}
+
+/// An address that there is nothing at: a page for who looks at pages, a problem for programs.
+pub(super) async fn nowhere(
+    State(app): State<Arc<App>>,
+    uri: OriginalUri,
+    request: Request,
+) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let accepted = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let looks = parts.method == Method::GET && accepted.is_some_and(|it| it.contains("text/html"));
+    if !looks {
+        return no_such_path(uri).await.into_response();
+    }
+    match visitor::Visitor::from_request_parts(&mut parts, &app).await {
+        Ok(visitor) => visitor.not_found("There is no page at this address."),
+        Err(to_login) => to_login,
+    }
 }
 
 /// What takes a look back to be known of servers.

@@ -50,8 +50,10 @@ pub(super) async fn show(
         Ok(read) => read,
         Err(error) => return visitor.store_failed(error),
     };
-    let target = wire::Target::Slot(slot.slot.clone());
-    commands.retain(|command| command.record.target == target);
+    commands.retain(|command| match &command.record.target {
+        wire::Target::Slot(of) => *of == slot.slot,
+        wire::Target::App(of) => *of == slot.process,
+    });
     commands.truncate(LATEST);
 
     let deployments = exporter::deployments(&app, &id, &slot.slot).await;
