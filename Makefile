@@ -96,7 +96,8 @@ fuzz:
 	done
 
 # The poller for as long as it takes, each of what the suite has in short: a thousand seeds of the
-# simulation, 400 days of history, 500 kills, a link cut for ten minutes, an hour of use.
+# simulation, 400 days of history, 500 kills, a link cut for ten minutes, an hour of use after one to
+# get warm (SOAK_WARM_MINUTES).
 SEEDS ?= 1000
 DAYS ?= 400
 KILLS ?= 500

@@ -22,18 +22,20 @@ pub struct Settings {
     pub servers: u32,
     /// Of polls.
     pub interval: Duration,
-    /// From when everything was polled a few times.
+    /// For how long it is used, from when everything was polled a few times, before it is looked at.
+    pub warm: Duration,
+    /// For how long it is looked at then.
     pub time: Duration,
 }
 
 /// What was seen.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// MiB an hour by which resident memory grew in the second half of the time.
+    /// MiB an hour by which resident memory grew.
     pub slope: f64,
     /// MiB at the end.
     pub resident: f64,
-    /// Least and most descriptors in the second half.
+    /// Least and most descriptors.
     pub descriptors: (usize, usize),
     /// Largest write-ahead log, in bytes.
     pub log: u64,
@@ -91,13 +93,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
     let mut log = 0;
     // However slow the machine, somebody is to have used it.
     let used = || counts.all.load(Ordering::Relaxed) > 20;
-    while start.elapsed() < settings.time || (!used() && start.elapsed() < 10 * settings.time) {
+    let end = settings.warm + settings.time;
+    while start.elapsed() < end || (!used() && start.elapsed() < 10 * end) {
         tokio::time::sleep(LOOK.min(settings.time / 4)).await;
         anyhow::ensure!(!poller.has_ended(), "the poller has ended: {}", poller.stderr());
         anyhow::ensure!(!using.is_finished(), "nobody uses it any more");
         let resident = process::memory(poller.pid(), "Rss").context("no memory")?;
         log = log.max(std::fs::metadata(&database).map_or(0, |file| file.len()));
-        if start.elapsed() >= settings.time / 2 {
+        if start.elapsed() >= settings.warm {
             let hours = start.elapsed().as_secs_f64() / 3600.0;
             looks.push((hours, resident as f64 / f64::from(1 << 20)));
             descriptors.push(process::open_files(poller.pid()));

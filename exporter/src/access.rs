@@ -104,6 +104,11 @@ impl Who {
         Self { name: name.into(), limits: None }
     }
 
+    /// The same for somebody else, who is named with them in what is recorded.
+    pub fn on_behalf_of(self, other: &str) -> Self {
+        Self { name: format!("{other} via {}", self.name), ..self }
+    }
+
     /// The name that is shown and recorded.
     pub fn into_name(self) -> String {
         self.name

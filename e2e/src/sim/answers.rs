@@ -23,6 +23,7 @@ pub(super) struct Asked {
     pub(super) limit: Option<usize>,
     wait: Option<String>,
     pub(super) known_state: Option<u64>,
+    by: Option<String>,
 }
 
 impl Asked {
@@ -37,6 +38,11 @@ impl Asked {
             return Err(ProblemResponse::bad_request(detail));
         }
         Ok(asked)
+    }
+
+    /// Who a command is by.
+    pub(super) fn by(&self) -> String {
+        self.by.as_ref().map_or("poller".to_owned(), |by| format!("{by} via poller"))
     }
 
     pub(super) fn wait(&self) -> Result<Duration, ProblemResponse> {

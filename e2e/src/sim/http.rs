@@ -106,7 +106,8 @@ async fn state(State(sim): State<Arc<Sim>>, request: Request) -> Answer {
 async fn command(State(sim): State<Arc<Sim>>, Path(id): Path<String>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let place = sim.place(&parts)?;
-    let wait = Asked::read(&parts.uri)?.wait()?;
+    let asked = Asked::read(&parts.uri)?;
+    let (wait, by) = (asked.wait()?, asked.by());
     let body: Bytes = axum::body::to_bytes(body, 256 * 1024)
         .await
         .map_err(|error| ProblemResponse::bad_request(format!("body: {error}")))?;
@@ -115,7 +116,7 @@ async fn command(State(sim): State<Arc<Sim>>, Path(id): Path<String>, request: R
     let request: CommandRequest = serde_json::from_slice(&body)
         .map_err(|error| ProblemResponse::bad_request(format!("body: {error}")))?;
     let end = Instant::now() + wait;
-    let record = place.lock().command(id.clone(), request, "poller", Time::now());
+    let record = place.lock().command(id.clone(), request, &by, Time::now());
     let mut record = record.map_err(|refusal| match refusal {
         Refusal::Reused => ProblemResponse::new(
             StatusCode::UNPROCESSABLE_ENTITY,

@@ -41,7 +41,7 @@ fn list<'a>(record: &'a Value, key: &str) -> Result<&'a [Value]> {
 
 #[tokio::test]
 async fn a_restart_through_the_poller_is_done_and_can_be_read_back() -> Result<()> {
-    let Scene { pm2, exporter: _exporter, poller } = scene().await?;
+    let Scene { pm2, exporter, poller } = scene().await?;
     let before = pids(&pm2.processes_of("web")?);
     let other = pids(&pm2.processes_of("other")?);
 
@@ -65,6 +65,13 @@ async fn a_restart_through_the_poller_is_done_and_can_be_read_back() -> Result<(
         let finished: wire::Time = serde_json::from_value(record["finished_at"].clone())?;
         assert!((0..60_000).contains(&finished.millis_since(requested)), "{record}");
     }
+    // The exporter tells for whom the poller asked.
+    let there: Value = exporter.read.json(&format!("/api/commands/{id}")).await?;
+    assert_eq!(there["requested_by"], "admin via poller");
+    let path = "/api/commands/other?by=%20a%0a";
+    let wrong = exporter.control.put(path, &json!({"target": {"app": "web"}})).await?;
+    let problem = wrong.problem(400, "bad_request")?;
+    assert!(problem.detail.starts_with("by: "), "{problem:?}");
     let all: Value = poller.admin.json("/api/commands?server=vm1").await?;
     assert_eq!(list(&all, "commands")?.len(), 1);
     assert_eq!(all["commands"][0]["id"], id);

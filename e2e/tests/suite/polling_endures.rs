@@ -178,8 +178,9 @@ async fn a_hundred_reloads_cost_no_poll_and_a_bad_file_changes_nothing() -> Resu
 #[tokio::test]
 async fn used_for_long_it_keeps_nothing_open() -> Result<()> {
     // The short form of `make soak`: what memory does shows after an hour only.
-    let (interval, time) = (Duration::from_secs(3), Duration::from_secs(9));
-    let settings = e2e::soak::Settings { servers: 60, interval, time };
+    let (warm, time) = (Duration::from_secs(4), Duration::from_secs(5));
+    let interval = Duration::from_secs(3);
+    let settings = e2e::soak::Settings { servers: 60, interval, warm, time };
     let outcome = e2e::soak::run(settings).await?;
     assert!(outcome.polls.0 > 100.0 && outcome.polls.1 == 0.0, "{outcome:?}");
     assert!(outcome.answers.0 > 20 && outcome.answers.1 == 0, "{outcome:?}");

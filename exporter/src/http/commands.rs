@@ -17,14 +17,17 @@ use crate::app::App;
 use service::body::parse;
 
 pub(super) async fn put(
-    caller: super::slots::Caller,
+    mut caller: super::slots::Caller,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     mut parameters: Parameters,
     Body(body): Body,
 ) -> Result<Response, ProblemResponse> {
     let wait = parameters.wait()?.unwrap_or(Duration::ZERO);
-    parameters.end("wait")?;
+    if let Some(by) = parameters.by()? {
+        caller = caller.on_behalf_of(&by);
+    }
+    parameters.end("wait, by")?;
     let id: CommandId =
         id.parse().map_err(|error: InvalidId| ProblemResponse::bad_request(error.to_string()))?;
     let request: CommandRequest =

@@ -8,6 +8,9 @@ use service::problem::ProblemResponse;
 
 use super::MAX_WAIT;
 
+/// Longest name of somebody, in characters.
+const MAX_NAME: usize = 64;
+
 /// The parameters of a request, taken out one by one.
 pub(super) struct Parameters(Vec<(String, String)>);
 
@@ -69,6 +72,21 @@ impl Parameters {
         self.take("pm2_home", |text| match text.len() {
             1..=4096 => Ok(text.to_owned()),
             _ => Err(format!("{:?} is not a directory", shown(text))),
+        })
+    }
+
+    /// `by`, the name of whoever asked the program that asks here.
+    pub(super) fn by(&mut self) -> Result<Option<String>, ProblemResponse> {
+        self.take("by", |text| {
+            let one_line = text.trim() == text && !text.chars().any(char::is_control);
+            if !one_line || !(1..=MAX_NAME).contains(&text.chars().count()) {
+                let shown = shown(text);
+                return Err(format!(
+                    "{shown:?} is not allowed: 1 to {MAX_NAME} characters, no control characters, \
+                     and no space at the ends"
+                ));
+            }
+            Ok(text.to_owned())
         })
     }
 

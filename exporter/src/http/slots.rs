@@ -45,6 +45,12 @@ impl FromRequestParts<Arc<App>> for Caller {
 }
 
 impl Caller {
+    /// The same, asking for somebody else.
+    pub(super) fn on_behalf_of(self, other: &str) -> Self {
+        let named = |who: Result<Who, _>| who.map(|who| who.on_behalf_of(other));
+        Self { control: named(self.control), deploy: named(self.deploy) }
+    }
+
     /// Who asks, if they may control processes.
     pub(super) fn control(self) -> Result<Who, ProblemResponse> {
         self.control

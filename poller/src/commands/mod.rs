@@ -310,8 +310,9 @@ impl Commands {
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
             let Sending { target, order, body, timeout } = sending;
-            let id = &command.record.id;
-            let mut outcome = run::run(&this.client, &target, id, body, timeout).await;
+            let record = &command.record;
+            let asked = (&record.id, &*record.requested_by);
+            let mut outcome = run::run(&this.client, &target, asked, body, timeout).await;
             let errors = outcome.outcomes.iter_mut().map(|of| &mut of.error);
             for error in errors.chain([&mut outcome.error]).flatten() {
                 *error = order.scrub(command.record.action, error);

@@ -218,7 +218,8 @@ impl Commands {
         self.metrics.commands_running.inc();
         let outcome = match self.fleet.get(server) {
             Some(member) => {
-                run::run(&self.client, &member.target, &id, it.body.clone(), it.timeout).await
+                let asked = (&id, &*it.command.record.requested_by);
+                run::run(&self.client, &member.target, asked, it.body.clone(), it.timeout).await
             }
             None => {
                 let words = format!("{server} is no longer registered");

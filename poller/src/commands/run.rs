@@ -12,6 +12,7 @@ use wire::{CommandId, CommandRecord, CommandStatus, Problem};
 use super::order::one_line;
 use crate::client::{Answer, CallError, Client};
 use crate::config::Target;
+use crate::poll::percent_encoded;
 use crate::store::Outcome;
 
 /// Largest record that is read: all instances of an app, before and after.
@@ -29,6 +30,8 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// What an outcome is called of which nothing was sent.
 pub(super) const UNREACHABLE: &str = "unreachable";
 
+/// `by` is who asked here, which the exporter's record tells together with this poller's token.
+///
 /// # How it ends
 /// - the exporter's own words once it says that the command has ended;
 /// - `failed` (`unreachable`) when no connection came about: nothing was sent;
@@ -37,13 +40,15 @@ pub(super) const UNREACHABLE: &str = "unreachable";
 pub(super) async fn run(
     client: &Client,
     target: &Target,
-    id: &CommandId,
+    (id, by): (&CommandId, &str),
     body: Vec<u8>,
     timeout: Duration,
 ) -> Outcome {
     let deadline = Instant::now() + timeout;
     let hold = HOLD.min(timeout / 2);
-    let path = format!("/api/commands/{id}?wait={}ms", hold.as_millis());
+    // The exporter knows the poller's token only.
+    let by = percent_encoded(by);
+    let path = format!("/api/commands/{id}?wait={}ms&by={by}", hold.as_millis());
     let left = deadline.saturating_duration_since(Instant::now()).min(hold + ASK_WITHIN);
     match client.ask(Method::PUT, target, &path, Some(body), left, MAX_RECORD).await {
         Ok(answer) if answer.status.is_success() => match record(&answer, id) {

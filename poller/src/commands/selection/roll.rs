@@ -112,7 +112,9 @@ impl Commands {
             return self.ended(command, outcome).await;
         };
         self.metrics.commands_running.inc();
-        let mut outcome = run::run(&self.client, &member.target, &id, body.to_vec(), timeout).await;
+        let asked = (&id, &*command.record.requested_by);
+        let sent = run::run(&self.client, &member.target, asked, body.to_vec(), timeout);
+        let mut outcome = sent.await;
         if outcome.status == CommandStatus::Succeeded && watched {
             let watch = Watch { within: rollout.health_timeout, settle: rollout.settle };
             let (client, target) = (&self.client, &rollout.target);
