@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use wire::{EventKind, Severity, Time};
 
-use crate::access::{Access, FIRST_MINUTES};
+use crate::access::{Access, tell_first};
 use crate::app::App;
 use crate::client::Client;
 use crate::commands::Commands;
@@ -164,12 +164,7 @@ impl Program {
         );
         if let Some(key) = app.access.open_first() {
             let scheme = if app.tls.is_some() { "https" } else { "http" };
-            tracing::warn!(
-                link = format!("{scheme}://{}/login/first?key={key}", listener.local_addr()?),
-                minutes = FIRST_MINUTES,
-                "there is neither user nor token: make the first admin at this link, once, or by \
-                 'pm2-poller user add'"
-            );
+            tell_first(&key, &format!("{scheme}://{}", listener.local_addr()?), &config.database);
         }
         app.commands.settle().await;
 

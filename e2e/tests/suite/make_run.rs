@@ -107,6 +107,15 @@ async fn all_of_it_runs_can_be_used_and_ends() -> Result<()> {
         assert_eq!(health["type"], "placeholder");
     }
 
+    // Who may read logs is not let in by what stands there.
+    let path = "/api/servers/vm1-prod/apps/admin-server/logs?lines=1000&stream=all";
+    let log = wait_until("the admin server says how it gets its first admin", SOON, async || {
+        let text = admin.get(path).await.ok()?.ok().ok()?;
+        text.contains("neither user nor token").then_some(text)
+    })
+    .await?;
+    assert!(log.contains(".first-admin") && !log.contains("key="), "{log}");
+
     // The line that it prints works as it stands.
     let home = folder.join("pm2");
     let pid = |name: &str| -> Option<Value> {

@@ -55,6 +55,33 @@ async fn nobody_is_let_in_from_outside_without_a_token() -> Result<()> {
     Ok(())
 }
 
+/// Logs of what PM2 runs are shown to whoever may read at an exporter.
+#[tokio::test]
+async fn the_first_admins_link_stands_in_no_log_that_pm2_keeps() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let launch = Launch::poller()?;
+    let file = launch.folder().join("poller.db.first-admin");
+    let launch = launch.variable("PM2_POLLER_DATABASE", "poller.db");
+    for _ in 0..2 {
+        let poller = launch.clone().variable("pm_id", "0").start().await?;
+        let said = "the first admin at the link in this file";
+        wait_until("it is said where", SOON, async || poller.stderr().contains(said).then_some(()))
+            .await?;
+        assert!(!poller.stderr().contains("key="), "{}", poller.stderr());
+        assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+        let link = std::fs::read_to_string(&file)?;
+        let path = link.trim().strip_prefix(&poller.launch().base()).context("another address")?;
+        assert_eq!(poller.client().get(path).await?.status, 200);
+        poller.stop(SOON).await?;
+    }
+    let poller = launch.start().await?;
+    wait_until("it is said at a terminal", SOON, async || {
+        poller.stderr().contains("/login/first?key=").then_some(())
+    })
+    .await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_mistake_of_the_exporters_configuration_is_told_at_once() -> Result<()> {
     let launch = Launch::exporter()?.without("PM2_EXPORTER_LISTEN").configuration(

@@ -25,7 +25,7 @@ use wire::{Action, ServerId, Time};
 
 use caller::Holder;
 pub use caller::{Caller, Denied};
-pub use first::FIRST_MINUTES;
+pub use first::tell_first;
 pub use given::{described, end_of, until};
 pub use limits::Limits;
 pub use password::{Busy, acceptable, hash};
