@@ -13,11 +13,11 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, query};
 use tokio::sync::{OnceCell, broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use wire::{Entry, Record};
@@ -26,111 +26,20 @@ use super::activity::{Activity, Counts};
 use super::backup::mark_damaged;
 use super::events::StoredEvent;
 use super::heads::Heads;
-use super::ingest::{Ingest, Staged, take_in};
-use super::names::Names;
-use super::{Result, StoreError, audit};
+use super::ingest::Ingest;
+use super::{Result, StoreError};
+
+mod commit;
+
+use commit::{Durability, commit};
+pub(super) use commit::{Transaction, Writing};
 
 /// Pieces of work that may wait.
 const QUEUE: usize = 1024;
 /// Most pieces in one commit.
 const BATCH: usize = 256;
-const BEGIN: &str = "BEGIN IMMEDIATE";
 /// How long one waits for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What a piece of work writes with.
-#[derive(Debug)]
-pub(super) struct Writing {
-    pub(super) connection: SqliteConnection,
-    /// How far each server is taken in; read when it is needed first.
-    pub(super) heads: SharedHeads,
-    /// What is known of the names in the database.
-    pub(super) names: Names,
-    /// Where the audit ended when something was added last.
-    pub(super) audit_end: Option<audit::End>,
-    /// A transaction is under way.
-    begun: bool,
-    /// What a commit waits for.
-    durability: Durability,
-}
-
-/// What is waited for before a commit is answered: SQLite's `synchronous`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Durability {
-    /// `NORMAL`: it is in the system's memory.
-    Relaxed,
-    /// `FULL`: it is on the disk.
-    Durable,
-}
-
-/// The writing connection. A transaction begins with the first thing that is written: samples
-/// alone become one statement, which needs none, and so one answer of SQLite's thread and not
-/// three.
-pub(super) struct Transaction<'a> {
-    connection: &'a mut SqliteConnection,
-    begun: &'a mut bool,
-}
-
-impl Writing {
-    /// Its parts.
-    pub(super) fn parts(&mut self) -> (Transaction<'_>, &mut Names, &SharedHeads) {
-        let Self { connection, heads, names, begun, .. } = self;
-        (Transaction { connection, begun }, names, heads)
-    }
-
-    /// Says what the commit to come waits for, and begins it where it is sure that something will be
-    /// written: in one statement, for each costs two changes of threads.
-    async fn prepare(&mut self, durability: Durability, begin: bool) -> Result<()> {
-        let sql = match (durability == self.durability, durability, begin) {
-            (true, _, false) => return Ok(()),
-            (true, _, true) => BEGIN,
-            (_, Durability::Relaxed, false) => "PRAGMA synchronous = NORMAL",
-            (_, Durability::Relaxed, true) => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
-            (_, Durability::Durable, false) => "PRAGMA synchronous = FULL",
-            (_, Durability::Durable, true) => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
-        };
-        query(sql).execute(&mut self.connection).await?;
-        (self.durability, self.begun) = (durability, begin);
-        Ok(())
-    }
-
-    /// What is remembered may have been undone, or changed.
-    pub(super) fn forget(&mut self) {
-        self.names.clear();
-        self.audit_end = None;
-    }
-}
-
-impl Transaction<'_> {
-    /// For reading.
-    pub(super) fn read(&mut self) -> &mut SqliteConnection {
-        self.connection
-    }
-
-    /// For writing, with all that is written in this commit.
-    ///
-    /// # Errors
-    /// It does not begin.
-    pub(super) async fn write(&mut self) -> Result<&mut SqliteConnection> {
-        if !*self.begun {
-            query(BEGIN).execute(&mut *self.connection).await?;
-            *self.begun = true;
-        }
-        Ok(self.connection)
-    }
-
-    async fn end(self, good: bool) -> Result<()> {
-        if !*self.begun {
-            return Ok(());
-        }
-        let sql = if good { "COMMIT" } else { "ROLLBACK" };
-        let ended = query(sql).execute(self.connection).await;
-        // What cannot be committed has to be rolled back; what cannot be rolled back already is.
-        *self.begun = good && ended.is_err();
-        ended?;
-        Ok(())
-    }
-}
 
 pub(super) type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
@@ -236,14 +145,7 @@ impl Writer {
     ) -> Self {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let (alive, running) = watch::channel(());
-        let writing = Writing {
-            connection,
-            heads,
-            names: Names::default(),
-            audit_end: None,
-            begun: false,
-            durability: Durability::Durable,
-        };
+        let writing = Writing::new(connection, heads);
         let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         let _task = tokio::spawn(async move {
@@ -364,7 +266,7 @@ async fn write_all(
         }
         #[cfg(test)]
         let _holding = crate::simulation::world::hold();
-        for part in parts(batch) {
+        for part in commits(batch) {
             let (pieces, begun) = (part.len(), Instant::now());
             let ended = commit(&mut writing, part, events).await;
             counts.add(pieces, begun.elapsed(), ended.is_ok());
@@ -383,148 +285,9 @@ async fn write_all(
 
 /// The commits that a batch becomes: work that waits for no disk is not made to wait for one by
 /// what came with it, such as the outcome of a command by the events that tell of it.
-fn parts(batch: Vec<Job>) -> impl Iterator<Item = Vec<Job>> {
-    let relaxed = |job: &Job| matches!(job, Job::Work(_, Durability::Relaxed));
-    let (first, rest) = batch.into_iter().partition(relaxed);
+fn commits(batch: Vec<Job>) -> impl Iterator<Item = Vec<Job>> {
+    let waits = batch.iter().any(|job| job.durability() == Durability::Durable);
+    let goes_first = |job: &Job| waits && matches!(job, Job::Work(_, Durability::Relaxed));
+    let (first, rest) = batch.into_iter().partition(goes_first);
     [first, rest].into_iter().filter(|part: &Vec<Job>| !part.is_empty())
-}
-
-/// What waits for the end of the commit, and how it went so far.
-enum Waiting {
-    Work(Box<dyn Work>, Result<()>),
-    Ingest(oneshot::Sender<Result<Vec<StoredEvent>>>, Result<Vec<StoredEvent>>),
-}
-
-async fn commit(
-    writing: &mut Writing,
-    batch: Vec<Job>,
-    events: &broadcast::Sender<Arc<StoredEvent>>,
-) -> Result<()> {
-    let mut waiting: Vec<Waiting> = Vec::with_capacity(batch.len());
-    let mut staged = Staged::default();
-    let durability = batch.iter().map(Job::durability).max().unwrap_or(Durability::Durable);
-    let begin = batch.iter().any(Job::needs_transaction);
-    let alone = batch.len() == 1;
-    let mut whole = match writing.prepare(durability, begin).await {
-        Ok(()) => next_row(writing).await,
-        Err(error) => Err(error),
-    };
-    let first_row = whole.as_ref().copied().unwrap_or_default();
-    for job in batch {
-        match job {
-            Job::Work(mut work, _) => {
-                let result = match &whole {
-                    Ok(_) => match step(writing, work.as_mut(), alone).await {
-                        Step::Ended(result) => result,
-                        Step::Lost(error) => {
-                            whole = Err(error.clone());
-                            Err(error)
-                        }
-                    },
-                    Err(error) => Err(error.clone()),
-                };
-                waiting.push(Waiting::Work(work, result));
-            }
-            Job::Ingest(ingest, reply) => {
-                let result = match &whole {
-                    Ok(_) => take_in(writing, &mut staged, first_row, *ingest).await,
-                    Err(error) => Err(error.clone()),
-                };
-                match &result {
-                    Ok(_) | Err(StoreError::Moved | StoreError::TooMany(_)) => {}
-                    Err(error) if whole.is_ok() => whole = Err(error.clone()),
-                    Err(_) => {}
-                }
-                waiting.push(Waiting::Ingest(reply, result));
-            }
-        }
-    }
-    let ended = match whole {
-        Ok(_) => end(writing, &mut staged, first_row).await,
-        Err(error) => Err(error),
-    };
-    match &ended {
-        Ok(()) => {
-            if let Some(heads) = writing.heads.get() {
-                staged.apply(&mut heads.write().unwrap_or_else(PoisonError::into_inner));
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "nothing was written");
-            // It fails when SQLite has rolled back by itself, as on a full disk.
-            let _ = writing.parts().0.end(false).await;
-            writing.forget();
-        }
-    }
-    for it in waiting {
-        match it {
-            Waiting::Work(work, result) => work.done(ended.clone().and(result)),
-            Waiting::Ingest(reply, result) => {
-                let result = ended.clone().and(result);
-                // Told here, and not by whoever asked: so they come in the order of their
-                // numbers, which is what a reader that takes up where it stood relies on.
-                for event in result.iter().flatten() {
-                    let _ = events.send(Arc::new(event.clone()));
-                }
-                // Who asked may have gone away; it is written all the same.
-                drop(reply.send(result));
-            }
-        }
-    }
-    ended
-}
-
-async fn end(writing: &mut Writing, staged: &mut Staged, first_row: i64) -> Result<()> {
-    let (mut transaction, ..) = writing.parts();
-    staged.write(&mut transaction, first_row).await?;
-    transaction.end(true).await
-}
-
-/// The number of the next recent row.
-async fn next_row(writing: &mut Writing) -> Result<i64> {
-    let Writing { connection, heads, .. } = writing;
-    let heads = heads
-        .get_or_try_init(async || Ok::<_, StoreError>(RwLock::new(Heads::read(connection).await?)))
-        .await?;
-    Ok(heads.read().unwrap_or_else(PoisonError::into_inner).next_row)
-}
-
-enum Step {
-    /// Done, or undone alone.
-    Ended(Result<()>),
-    /// The transaction is gone with all that was in it.
-    Lost(StoreError),
-}
-
-/// Does a piece of work, in a savepoint unless it is alone in its transaction.
-async fn step(writing: &mut Writing, work: &mut dyn Work, alone: bool) -> Step {
-    if alone {
-        let result = work.run(writing).await;
-        if result.is_err() {
-            writing.forget();
-            if let Err(error) = writing.parts().0.end(false).await {
-                return Step::Lost(result.err().unwrap_or(error));
-            }
-        }
-        return Step::Ended(result);
-    }
-    let begun = async {
-        let (mut transaction, ..) = writing.parts();
-        query("SAVEPOINT step").execute(transaction.write().await?).await?;
-        Ok::<(), StoreError>(())
-    };
-    if let Err(error) = begun.await {
-        return Step::Lost(error);
-    }
-    let result = work.run(writing).await;
-    if result.is_err() {
-        writing.forget();
-        if let Err(error) = query("ROLLBACK TO step").execute(&mut writing.connection).await {
-            return Step::Lost(result.err().unwrap_or_else(|| error.into()));
-        }
-    }
-    match query("RELEASE step").execute(&mut writing.connection).await {
-        Ok(_) => Step::Ended(result),
-        Err(error) => Step::Lost(error.into()),
-    }
 }

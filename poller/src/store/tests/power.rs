@@ -58,6 +58,34 @@ async fn whatever_a_loss_of_power_takes_comes_again() {
     assert_eq!(statuses, [CommandStatus::Running, CommandStatus::Succeeded]);
 }
 
+/// What the writer's connection waits for: 2 is `FULL`.
+async fn waits_for(store: &Store) -> i64 {
+    let asked = store.writer.run(|writing| {
+        Box::pin(async move {
+            let sql = "PRAGMA synchronous";
+            Ok(sqlx::query_scalar(sql).fetch_one(&mut writing.connection).await?)
+        })
+    });
+    asked.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_that_did_not_begin_leaves_the_next_one_waiting_for_the_disk() {
+    let (folder, store) = fresh().await;
+    store.insert_command(command("a", None)).await.unwrap();
+    assert_eq!(waits_for(&store).await, 2);
+    // Another process writes for longer than anybody waits.
+    let options = crate::store::open::options(&folder.path().join("test.db"));
+    let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let done = outcome(CommandStatus::Succeeded);
+    let ended = store.finish_command("a".parse().unwrap(), done.clone()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!(waits_for(&store).await, 2);
+    store.finish_command("a".parse().unwrap(), done).await.unwrap();
+}
+
 fn everything() -> HistoryQuery {
     HistoryQuery {
         from: at(START),
