@@ -60,6 +60,9 @@ pub async fn holds(
     let output = tokio::task::spawn_blocking(move || command.output()).await?.context("it")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let error = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "schemathesis at {base}:\n{text}{error}");
+    // What was wrong comes first: what it found out before is long, and reports of failures are cut.
+    let wrong = text.find("= FAILURES =").or_else(|| text.find("= ERRORS =")).unwrap_or(0);
+    let (before, wrong) = text.split_at(wrong);
+    anyhow::ensure!(output.status.success(), "schemathesis at {base}:\n{wrong}{error}{before}");
     Ok(true)
 }

@@ -38,8 +38,17 @@ impl Tail {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((tail, Vec::new())),
             Err(error) => return Err(error),
         };
-        let end = file.metadata()?.len();
-        let start = start_of_last(&file, end, lines)?;
+        let (start, end) = loop {
+            let end = file.metadata()?.len();
+            match start_of_last(&file, end, lines) {
+                Ok(start) => break (start, end),
+                // It was cut meanwhile; what is left of it is shorter each time.
+                Err(error)
+                    if error.kind() == io::ErrorKind::UnexpectedEof
+                        && file.metadata()?.len() < end => {}
+                Err(error) => return Err(error),
+            }
+        };
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
         (&file).take(end - start).read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them in configuration files and addresses.
+//! Durations, sizes and truths as people write them in configuration files and addresses.
 
 use std::time::Duration;
 
@@ -39,6 +39,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         return Err(wrong());
     }
     Ok(Duration::from_millis(total))
+}
+
+/// `true` or `1`, `false` or `0`, as addresses have it.
+///
+/// # Errors
+/// A sentence that names the text and what is allowed.
+pub fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => {
+            let shown: String = text.chars().take(64).collect();
+            Err(format!("{shown:?} is neither true nor false"))
+        }
+    }
 }
 
 /// `4096`, `64KiB`, `8MiB`, `2GiB`, `10MB`: bytes.
@@ -92,10 +107,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn truths_people_write() {
+        assert_eq!((truth("true"), truth("1")), (Ok(true), Ok(true)));
+        assert_eq!((truth("false"), truth("0")), (Ok(false), Ok(false)));
+        for wrong in ["", "yes", "True", "2", " true"] {
+            assert!(truth(wrong).unwrap_err().contains("neither true nor false"), "{wrong}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text: String) {
             let _ = duration(&text);
+            let _ = truth(&text);
             let _ = bytes(&text);
         }
     }

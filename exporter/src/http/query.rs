@@ -46,13 +46,9 @@ impl Parameters {
         })
     }
 
-    /// `true` or `false`; the bare name means `true`.
+    /// `true` or `false`.
     pub(super) fn truth(&mut self, name: &str) -> Result<Option<bool>, ProblemResponse> {
-        self.take(name, |text| match text {
-            "true" | "1" | "" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(format!("{:?} is neither true nor false", shown(text))),
-        })
+        self.take(name, service::quantity::truth)
     }
 
     /// `wait`, at most [`MAX_WAIT`].

@@ -117,12 +117,7 @@ impl Params {
 
     /// `true` or `false`.
     pub(super) fn truth(&mut self, name: &'static str) -> Result<Option<bool>, Wrong> {
-        self.parsed(name, |text| {
-            text.parse().map_err(|_| {
-                let shown: String = text.chars().take(64).collect();
-                format!("{shown:?} is neither true nor false")
-            })
-        })
+        self.parsed(name, service::quantity::truth)
     }
 
     /// `limit`: 1 to 10,000.
