@@ -23,6 +23,7 @@ use wire::{Action, CommandId, CommandStatus, ServerId, Target};
 pub use order::Order;
 pub use queue::{LONGEST, NotCancelled};
 use record::{new_id, record, running};
+use run::Outcome;
 pub(crate) use selection::MOST_AT_A_TIME;
 pub use selection::{Rollout, Select, Servers, Touched};
 
@@ -30,7 +31,7 @@ use crate::access::{Access, Caller, Role};
 use crate::client::Client;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
-use crate::store::{Inserted, Outcome, Store, StoredCommand};
+use crate::store::{Inserted, Store, StoredCommand};
 
 /// Commands under way at a time, of all servers and of one.
 const MOST: usize = 256;
@@ -335,15 +336,15 @@ impl Commands {
         );
         command.record.status = outcome.status;
         command.record.finished_at = Some(crate::world::now());
-        command.record.error.clone_from(&outcome.error);
-        command.record.reply.clone_from(&outcome.reply);
-        command.record.outcomes.clone_from(&outcome.outcomes);
-        command.record.before.clone_from(&outcome.before);
-        command.record.after.clone_from(&outcome.after);
-        command.problem.clone_from(&outcome.problem);
+        command.record.error = outcome.error;
+        command.record.reply = outcome.reply;
+        command.record.outcomes = outcome.outcomes;
+        command.record.before = outcome.before;
+        command.record.after = outcome.after;
+        command.problem = outcome.problem;
         let command = Arc::new(command);
         let mut tries = 0;
-        while let Err(error) = self.store.finish_command(id.clone(), outcome.clone()).await {
+        while let Err(error) = self.store.finish_command(Arc::clone(&command)).await {
             tries += 1;
             tracing::error!(command = %id, %error, "the end of a command could not be stored");
             self.metrics.store_errors.with_label_values(&[error.label()]).inc();

@@ -13,8 +13,10 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use wire::{CommandId, CommandStatus, ServerId, Time};
 
-use super::{CLOSE_AGAIN, CLOSE_TRIES, Commands, MAX_ERROR, Open, Order, run, unavailable};
-use crate::store::{Canceller, Outcome, StoredCommand};
+use super::{
+    CLOSE_AGAIN, CLOSE_TRIES, Commands, MAX_ERROR, Open, Order, Outcome, run, unavailable,
+};
+use crate::store::{Canceller, StoredCommand};
 
 /// The longest that a command may wait.
 pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);

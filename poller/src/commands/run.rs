@@ -7,13 +7,12 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use wire::{CommandId, CommandRecord, CommandStatus, Problem};
+use wire::{CommandId, CommandRecord, CommandStatus, InstanceOutcome, Problem, Process};
 
 use super::order::one_line;
 use crate::client::{Answer, CallError, Client};
 use crate::config::Target;
 use crate::poll::percent_encoded;
-use crate::store::Outcome;
 
 /// Largest record that is read: all instances of an app, before and after.
 const MAX_RECORD: usize = wire::MAX_BODY_BYTES;
@@ -29,6 +28,25 @@ const SILENCE: Duration = Duration::from_secs(300);
 
 /// What an outcome is called of which nothing was sent.
 pub(super) const UNREACHABLE: &str = "unreachable";
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    /// Final.
+    pub(super) status: CommandStatus,
+    /// What went wrong: a word that programs branch on.
+    pub(super) problem: Option<String>,
+    /// The same for people.
+    pub(super) error: Option<String>,
+    /// What the application returned.
+    pub(super) reply: Option<String>,
+    /// Instance by instance.
+    pub(super) outcomes: Vec<InstanceOutcome>,
+    /// The processes before.
+    pub(super) before: Vec<Process>,
+    /// The processes after.
+    pub(super) after: Vec<Process>,
+}
 
 /// `by` is who asked here, which the exporter's record tells together with this poller's token.
 ///

@@ -1,9 +1,11 @@
 //! Commands: on record, with a line in the audit, before anything is sent; closed with their
 //! outcome.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{FromRow, QueryBuilder, Row, query, query_scalar};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments, FromRow, QueryBuilder, Row, query_scalar};
 use wire::{
     Action, CommandId, CommandRecord, CommandStatus, InstanceOutcome, Process, ServerId, Target,
     Time,
@@ -65,25 +67,6 @@ pub enum Inserted {
     Before(Box<StoredCommand>),
     /// The key is that of a selection.
     KeyOfSelection(CommandId),
-}
-
-/// How a command ended.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Final.
-    pub status: CommandStatus,
-    /// What went wrong: a word that programs branch on.
-    pub problem: Option<String>,
-    /// The same for people.
-    pub error: Option<String>,
-    /// What the application returned.
-    pub reply: Option<String>,
-    /// Instance by instance.
-    pub outcomes: Vec<InstanceOutcome>,
-    /// The processes before.
-    pub before: Vec<Process>,
-    /// The processes after.
-    pub after: Vec<Process>,
 }
 
 /// A command as stored: `GET /api/commands/{id}`.
@@ -228,13 +211,13 @@ impl Store {
         self.writer.run(move |writing| Box::pin(insert(writing, command))).await
     }
 
-    /// Closes a command with its outcome. One that is closed already stays as it is. A loss of
-    /// power may open it again: then its exporter is asked once more what became of it.
+    /// Closes a command that ended. One that is closed already stays as it is. A loss of power may
+    /// open it again: then its exporter is asked once more what became of it.
     ///
     /// # Errors
     /// The write failed.
-    pub async fn finish_command(&self, id: CommandId, outcome: Outcome) -> Result<()> {
-        self.writer.run_relaxed(move |writing| Box::pin(finish(writing, id, outcome))).await
+    pub async fn finish_command(&self, command: Arc<StoredCommand>) -> Result<()> {
+        self.writer.run_relaxed(move |writing| Box::pin(finish(writing, command))).await
     }
 
     /// One command.
@@ -314,13 +297,13 @@ async fn insert(writing: &mut Writing, command: NewCommand) -> Result<Inserted> 
             return Ok(Inserted::KeyOfSelection(parsed(&id)?));
         }
     }
-    insert_row(connection, &command).await?;
+    let arguments = row(&command)?;
     let outcome = match command.status {
         CommandStatus::Refused => "refused",
         CommandStatus::Queued => "queued",
         _ => "requested",
     };
-    let row = NewAudit {
+    let audited = NewAudit {
         who: command.requested_by,
         via: command.requested_via,
         address: command.requested_from,
@@ -332,90 +315,97 @@ async fn insert(writing: &mut Writing, command: NewCommand) -> Result<Inserted> 
         command: Some(command.id.to_string()),
         ..NewAudit::default()
     };
-    audit::insert(writing, row).await?;
+    audit::insert_with(writing, INSERT, arguments, audited).await?;
     Ok(Inserted::New)
 }
+
+const INSERT: &str = "INSERT INTO commands (id, server, target, app, action, status, requested_by, \
+     token, requested_from, requested_at, finished_at, problem, error, idempotency_key, summary, \
+     body_hash, follow_until, queued_until, body, part_of) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// The command alone, without a line in the audit.
 pub(super) async fn insert_row(
     connection: &mut SqliteConnection,
     command: &NewCommand,
 ) -> Result<()> {
-    let target = serde_json::to_string(&command.target)
-        .map_err(|error| StoreError::Failed(error.to_string()))?;
+    sqlx::query_with(INSERT, row(command)?).execute(connection).await?;
+    Ok(())
+}
+
+/// The arguments of [`INSERT`].
+fn row(command: &NewCommand) -> Result<SqliteArguments> {
+    let target = serde_json::to_string(&command.target).map_err(|error| failed(&error))?;
     let app = match &command.target {
         Target::App(name) => Some(name.as_str()),
         Target::Slot(_) => None,
     };
     let finished_at = command.status.is_final().then_some(command.requested_at.as_millis());
-    let (problem, error) = command.refusal.clone().unzip();
-    query(
-        "INSERT INTO commands (id, server, target, app, action, status, requested_by, token, \
-         requested_from, requested_at, finished_at, problem, error, idempotency_key, \
-         summary, body_hash, follow_until, queued_until, body, part_of) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(command.id.as_str())
-    .bind(command.server.as_str())
-    .bind(target)
-    .bind(app)
-    .bind(command.action.as_str())
-    .bind(command.status.as_str())
-    .bind(&command.requested_by)
-    .bind(command.token)
-    .bind(&command.requested_from)
-    .bind(command.requested_at.as_millis())
-    .bind(finished_at)
-    .bind(problem)
-    .bind(&error)
-    .bind(&command.idempotency_key)
-    .bind(&command.summary)
-    .bind(&command.body_hash)
-    .bind(command.follow_until.map(Time::as_millis))
-    .bind(command.queued_until.map(Time::as_millis))
-    .bind(&command.body)
-    .bind(command.part_of.as_ref().map(|id| id.as_str()))
-    .execute(&mut *connection)
-    .await?;
+    let (problem, error) = command.refusal.as_ref().map(|(word, error)| (word, error)).unzip();
+    let mut arguments = SqliteArguments::default();
+    let bound = || {
+        arguments.add(command.id.as_str())?;
+        arguments.add(command.server.as_str())?;
+        arguments.add(target)?;
+        arguments.add(app)?;
+        arguments.add(command.action.as_str())?;
+        arguments.add(command.status.as_str())?;
+        arguments.add(&command.requested_by)?;
+        arguments.add(command.token)?;
+        arguments.add(&command.requested_from)?;
+        arguments.add(command.requested_at.as_millis())?;
+        arguments.add(finished_at)?;
+        arguments.add(problem)?;
+        arguments.add(error)?;
+        arguments.add(&command.idempotency_key)?;
+        arguments.add(&command.summary)?;
+        arguments.add(&command.body_hash)?;
+        arguments.add(command.follow_until.map(Time::as_millis))?;
+        arguments.add(command.queued_until.map(Time::as_millis))?;
+        arguments.add(&command.body)?;
+        arguments.add(command.part_of.as_ref().map(|id| id.as_str()))
+    };
+    bound().map_err(|error| failed(&error))?;
+    Ok(arguments)
+}
+
+const FINISH: &str = "UPDATE commands SET status = ?, finished_at = ?, problem = ?, error = ?, \
+     outcome = ?, body = NULL WHERE id = ? AND status IN ('queued', 'running')";
+
+async fn finish(writing: &mut Writing, command: Arc<StoredCommand>) -> Result<()> {
+    let StoredCommand { server, record, requested_from, problem, .. } = &*command;
+    let json = serde_json::to_string(&OutcomeJson {
+        reply: record.reply.clone(),
+        outcomes: record.outcomes.clone(),
+        before: record.before.clone(),
+        after: record.after.clone(),
+    });
+    let json = json.map_err(|error| failed(&error))?;
+    let mut arguments = SqliteArguments::default();
+    let bound = || {
+        arguments.add(record.status.as_str())?;
+        arguments.add(record.finished_at.map(Time::as_millis))?;
+        arguments.add(problem)?;
+        arguments.add(&record.error)?;
+        arguments.add(json)?;
+        arguments.add(record.id.as_str())
+    };
+    bound().map_err(|error| failed(&error))?;
+    let audited = NewAudit {
+        who: record.requested_by.clone(),
+        address: requested_from.clone(),
+        act: "command",
+        outcome: record.status.as_str().to_owned(),
+        server: Some(server.to_string()),
+        subject: format!("{} {}", record.action, record.target),
+        detail: record.error.clone(),
+        command: Some(record.id.to_string()),
+        ..NewAudit::default()
+    };
+    audit::insert_with(writing, FINISH, arguments, audited).await?;
     Ok(())
 }
 
-async fn finish(writing: &mut Writing, id: CommandId, outcome: Outcome) -> Result<()> {
-    let json = OutcomeJson {
-        reply: outcome.reply,
-        outcomes: outcome.outcomes,
-        before: outcome.before,
-        after: outcome.after,
-    };
-    let json =
-        serde_json::to_string(&json).map_err(|error| StoreError::Failed(error.to_string()))?;
-    let row: Option<(String, String, String, String, String)> = sqlx::query_as(
-        "UPDATE commands SET status = ?, finished_at = ?, problem = ?, error = ?, outcome = ?, \
-         body = NULL \
-         WHERE id = ? AND status IN ('queued', 'running') \
-         RETURNING requested_by, requested_from, server, action, target",
-    )
-    .bind(outcome.status.as_str())
-    .bind(Time::now().as_millis())
-    .bind(outcome.problem)
-    .bind(&outcome.error)
-    .bind(json)
-    .bind(id.as_str())
-    .fetch_optional(&mut writing.connection)
-    .await?;
-    let Some((who, address, server, action, target)) = row else { return Ok(()) };
-    let target =
-        serde_json::from_str::<Target>(&target).map_or(target, |target| target.to_string());
-    let row = NewAudit {
-        who,
-        address,
-        act: "command",
-        outcome: outcome.status.as_str().to_owned(),
-        server: Some(server),
-        subject: format!("{action} {target}"),
-        detail: outcome.error,
-        command: Some(id.to_string()),
-        ..NewAudit::default()
-    };
-    audit::insert(writing, row).await
+fn failed(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Failed(error.to_string())
 }

@@ -66,7 +66,8 @@ pub struct Ingest {
     pub online: Option<bool>,
     /// Samples before this moment are not worth keeping.
     pub keep_from: Time,
-    /// How long samples may wait for those of other servers, to be committed together.
+    /// How long it may wait for that of other servers, to be committed together: samples for all of
+    /// it, events for a few milliseconds of it.
     pub patience: Duration,
 }
 

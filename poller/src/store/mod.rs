@@ -42,7 +42,7 @@ use tokio::sync::broadcast;
 pub use activity::Activity;
 pub use audit::{AuditCheck, AuditFilter, AuditRow, NewAudit, RowHash, Stamp};
 pub use backup::{copies, copy, is_marked, restore};
-pub use commands::{CommandFilter, Inserted, NewCommand, Outcome, StoredCommand};
+pub use commands::{CommandFilter, Inserted, NewCommand, StoredCommand};
 pub use error::StoreError;
 pub use events::{EventFilter, StoredEvent};
 pub use history::{

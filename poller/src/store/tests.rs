@@ -353,16 +353,13 @@ fn command(id: &str, key: Option<&str>) -> NewCommand {
     }
 }
 
-fn outcome(status: CommandStatus) -> Outcome {
-    Outcome {
-        status,
-        problem: None,
-        error: Some("words".into()),
-        reply: None,
-        outcomes: Vec::new(),
-        before: Vec::new(),
-        after: Vec::new(),
-    }
+/// What is on record of a command, ended in that way.
+async fn ended(store: &Store, id: &str, status: CommandStatus) -> Arc<StoredCommand> {
+    let mut command = store.command(&id.parse().unwrap()).await.unwrap().unwrap();
+    command.record.status = status;
+    command.record.finished_at = Some(at(1));
+    command.record.error = Some("words".to_owned());
+    Arc::new(command)
 }
 
 #[tokio::test]
@@ -376,8 +373,9 @@ async fn a_command_is_on_record_once_and_closed_once() {
     assert!(matches!(store.insert_command(command("c", None)).await, Ok(Inserted::New)));
     assert_eq!(store.open_commands().await.unwrap().len(), 2);
     let id: CommandId = "a".parse().unwrap();
-    store.finish_command(id.clone(), outcome(CommandStatus::Succeeded)).await.unwrap();
-    store.finish_command(id.clone(), outcome(CommandStatus::Unknown)).await.unwrap();
+    for status in [CommandStatus::Succeeded, CommandStatus::Unknown] {
+        store.finish_command(ended(&store, "a", status).await).await.unwrap();
+    }
     let stored = store.command(&id).await.unwrap().unwrap();
     assert_eq!(stored.record.status, CommandStatus::Succeeded);
     assert_eq!(stored.record.error.as_deref(), Some("words"));

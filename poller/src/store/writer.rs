@@ -38,6 +38,11 @@ pub(super) use commit::{Transaction, Writing};
 const QUEUE: usize = 1024;
 /// Most pieces in one commit.
 const BATCH: usize = 256;
+/// Most that events wait for company: so long takes a command whose events they are to be answered,
+/// which then need not wait until they are on the disk.
+const EVENTS: Duration = Duration::from_millis(10);
+/// So many entries are not of one command, but what there was to catch up with.
+const MANY: usize = 16;
 /// How long one waits for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -85,13 +90,14 @@ enum Job {
 }
 
 impl Job {
-    /// How long it may wait for company. Only where that keeps nobody from anything: a sample
-    /// alone.
+    /// How long it may wait for company. Only where that keeps nobody from much: a sample alone, a
+    /// few events.
     fn patience(&self) -> Duration {
         match self {
-            Self::Ingest(ingest, _) if ingest.entries.len() <= 1 && !tells(ingest) => {
-                ingest.patience
+            Self::Ingest(ingest, _) if tells(ingest) && ingest.entries.len() <= MANY => {
+                ingest.patience.min(EVENTS)
             }
+            Self::Ingest(ingest, _) if ingest.entries.len() <= 1 => ingest.patience,
             Self::Ingest(..) | Self::Work(..) => Duration::ZERO,
         }
     }

@@ -8,9 +8,9 @@ use wire::{CommandId, CommandStatus, ServerId, Time};
 
 use super::super::health::{self, Watch};
 use super::super::record::running;
-use super::super::{CLOSE_AGAIN, CLOSE_TRIES, Commands, millis, run};
+use super::super::{CLOSE_AGAIN, CLOSE_TRIES, Commands, Outcome, millis, run};
 use super::{Rolling, Rollout};
-use crate::store::{NewCommand, Outcome, StoredCommand};
+use crate::store::{NewCommand, StoredCommand};
 
 impl Commands {
     /// Batch by batch, until all are done, one fails, it is cancelled, or the program stops.

@@ -5,8 +5,8 @@ mod chain;
 
 use std::fmt;
 
-use sqlx::QueryBuilder;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, QueryBuilder};
 use wire::{ServerId, Time};
 
 use super::events::json_list;
@@ -162,6 +162,11 @@ pub struct AuditFilter {
 const COLUMNS: &str = "SELECT id, time, who, via, address, act, outcome, server, subject, detail, \
      command, repeats, hash FROM audit";
 
+/// Adds a row, unless the audit ends elsewhere than its arguments say.
+const INSERT: &str = "INSERT INTO audit (id, time, who, via, address, act, outcome, server, subject, \
+     detail, command, repeats, hash) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM audit_anchor \
+     WHERE audit_anchor.id < ? AND NOT EXISTS (SELECT 1 FROM audit WHERE audit.id >= ?)";
+
 /// Adds a row at the end of the chain.
 pub(super) async fn insert(writing: &mut Writing, row: NewAudit) -> Result<()> {
     let Writing { connection, audit_end, .. } = writing;
@@ -179,8 +184,41 @@ pub(super) async fn insert(writing: &mut Writing, row: NewAudit) -> Result<()> {
     Err(StoreError::Failed("the audit has another end than its rows".to_owned()))
 }
 
+/// Does a statement and, where it changed a row, adds one to the audit: both in one call of SQLite's
+/// thread. Gives whether there was a change.
+pub(super) async fn insert_with(
+    writing: &mut Writing,
+    statement: &'static str,
+    mut arguments: SqliteArguments,
+    row: NewAudit,
+) -> Result<bool> {
+    let Writing { connection, audit_end, .. } = writing;
+    let end = match audit_end.take() {
+        Some(end) => end,
+        None => End::read(connection).await?,
+    };
+    let after = bind(&mut arguments, &row, &end)?;
+    let both = AssertSqlSafe(format!("{statement}; {INSERT} AND changes() > 0"));
+    let done = sqlx::query_with(both, arguments).execute(connection).await?;
+    match done.rows_affected() {
+        0 => *audit_end = Some(end),
+        // It ended elsewhere: another process has added rows.
+        1 => insert(writing, row).await?,
+        _ => *audit_end = Some(after),
+    }
+    Ok(done.rows_affected() > 0)
+}
+
 /// Adds it after `end`, if that is the end, and gives the new one.
 async fn add(connection: &mut SqliteConnection, row: &NewAudit, end: End) -> Result<Option<End>> {
+    let mut arguments = SqliteArguments::default();
+    let after = bind(&mut arguments, row, &end)?;
+    let done = sqlx::query_with(INSERT, arguments).execute(connection).await?;
+    Ok((done.rows_affected() == 1).then_some(after))
+}
+
+/// A row after `end` as the arguments of [`INSERT`], and what is the end then.
+fn bind(arguments: &mut SqliteArguments, row: &NewAudit, end: &End) -> Result<End> {
     let (id, time) = (end.next, Time::now().as_millis());
     let texts = [
         Some(row.who.as_str()),
@@ -194,28 +232,25 @@ async fn add(connection: &mut SqliteConnection, row: &NewAudit, end: End) -> Res
         row.via,
     ];
     let hash = chain::hash(&end.hash, &chain::Said { id, time, texts, repeats: row.repeats });
-    let done = sqlx::query(
-        "INSERT INTO audit (id, time, who, via, address, act, outcome, server, subject, detail, \
-         command, repeats, hash) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 \
-         FROM audit_anchor \
-         WHERE audit_anchor.id < ?1 AND NOT EXISTS (SELECT 1 FROM audit WHERE audit.id >= ?1)",
-    )
-    .bind(id)
-    .bind(time)
-    .bind(&row.who)
-    .bind(row.via)
-    .bind(&row.address)
-    .bind(row.act)
-    .bind(&row.outcome)
-    .bind(&row.server)
-    .bind(&row.subject)
-    .bind(&row.detail)
-    .bind(&row.command)
-    .bind(row.repeats)
-    .bind(hash.as_slice())
-    .execute(connection)
-    .await?;
-    Ok((done.rows_affected() == 1).then_some(End { hash, next: id + 1 }))
+    let mut bound = || {
+        arguments.add(id)?;
+        arguments.add(time)?;
+        arguments.add(&row.who)?;
+        arguments.add(row.via)?;
+        arguments.add(&row.address)?;
+        arguments.add(row.act)?;
+        arguments.add(&row.outcome)?;
+        arguments.add(&row.server)?;
+        arguments.add(&row.subject)?;
+        arguments.add(&row.detail)?;
+        arguments.add(&row.command)?;
+        arguments.add(row.repeats)?;
+        arguments.add(hash.as_slice())?;
+        arguments.add(id)?;
+        arguments.add(id)
+    };
+    bound().map_err(|error| StoreError::Failed(error.to_string()))?;
+    Ok(End { hash, next: id + 1 })
 }
 
 impl Store {

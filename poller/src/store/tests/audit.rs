@@ -143,6 +143,26 @@ async fn undone(store: &Store) {
 /// Where the chain ends is remembered: neither what is undone nor what the command line adds
 /// meanwhile, nor what retention takes away, makes a hole in it.
 #[tokio::test]
+async fn commands_are_chained_too_whoever_adds_between_their_beginning_and_end() {
+    let (folder, store) = fresh().await;
+    let other = Store::open(&folder.path().join("test.db")).await.unwrap();
+    for (round, id) in (1..).zip(["a", "b", "c"]) {
+        store.insert_command(command(id, None)).await.unwrap();
+        rows(&other, 1).await;
+        store.insert_command(command(&format!("{id}-2"), None)).await.unwrap();
+        rows(&other, 1).await;
+        for status in [CommandStatus::Succeeded, CommandStatus::Unknown] {
+            store.finish_command(ended(&store, id, status).await).await.unwrap();
+        }
+        rows(&store, 1).await;
+        assert_eq!(fault(&store).await, (round * 6, None));
+    }
+    // One whose id is taken is neither on record nor in the audit.
+    assert!(store.insert_command(command("a", None)).await.is_err());
+    assert_eq!(fault(&store).await, (18, None));
+}
+
+#[tokio::test]
 async fn a_chain_that_others_add_to_has_no_hole() {
     let (folder, store) = fresh().await;
     let other = Store::open(&folder.path().join("test.db")).await.unwrap();

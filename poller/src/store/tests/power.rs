@@ -21,7 +21,7 @@ async fn whatever_a_loss_of_power_takes_comes_again() {
     for page in rest.chunks(30) {
         take_in(&store, page.to_vec()).await;
     }
-    store.finish_command("a".parse().unwrap(), outcome(CommandStatus::Succeeded)).await.unwrap();
+    store.finish_command(ended(&store, "a", CommandStatus::Succeeded).await).await.unwrap();
     assert!(fold_all(&store, at(START + HOUR)).await > 0);
     let whole = store.history(&everything()).await.unwrap();
     let written = log();
@@ -78,12 +78,12 @@ async fn a_commit_that_did_not_begin_leaves_the_next_one_waiting_for_the_disk() 
     let options = crate::store::open::options(&folder.path().join("test.db"));
     let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let done = outcome(CommandStatus::Succeeded);
-    let ended = store.finish_command("a".parse().unwrap(), done.clone()).await;
-    assert!(ended.is_err(), "{ended:?}");
+    let done = ended(&store, "a", CommandStatus::Succeeded).await;
+    let refused = store.finish_command(Arc::clone(&done)).await;
+    assert!(refused.is_err(), "{refused:?}");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     assert_eq!(waits_for(&store).await, 2);
-    store.finish_command("a".parse().unwrap(), done).await.unwrap();
+    store.finish_command(done).await.unwrap();
 }
 
 fn everything() -> HistoryQuery {
