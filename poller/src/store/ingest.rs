@@ -318,9 +318,10 @@ async fn further(
 /// The unit of a metric that Node.js told; the exporter gives base units.
 fn node_unit(name: &str) -> &'static str {
     match name {
-        _ if name.contains("latency") => "seconds",
-        _ if name.starts_with("heap") => "bytes",
         "http_rate" => "per_second",
+        _ if name.starts_with("heap") => "bytes",
+        _ if name.starts_with("event_loop_latency") => "seconds",
+        _ if name.starts_with("http_latency") => "seconds",
         _ => "",
     }
 }
