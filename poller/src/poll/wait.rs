@@ -59,11 +59,14 @@ impl Task {
         let late = (LATE + 2 * took).min(self.timing.timeout / 2).min(self.timing.interval / 4);
         // Where the store is behind, the next poll sorts it out.
         while let (Some(cursor), None) = (self.cursor.clone(), &self.storing) {
-            let begin = self.pace.not_before(Instant::now());
+            let now = Instant::now();
+            let begin = self.pace.not_before(now);
             if begin + LEAST > due {
                 return None;
             }
-            tokio::time::sleep_until(begin).await;
+            if begin > now {
+                tokio::time::sleep_until(begin).await;
+            }
             let wait = due.saturating_duration_since(Instant::now()).min(HOLD);
             if wait < LEAST {
                 return None;
