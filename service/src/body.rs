@@ -38,9 +38,8 @@ pub fn arguments(action: Action, body: &[u8]) -> Result<BTreeMap<String, String>
             Ok(one("instances", scale.instances.to_string()))
         }
         _ => {
-            let text = body.trim_ascii();
-            if !text.is_empty() {
-                parse::<Nothing>(text, "no body, or {}")?;
+            if !body.is_empty() {
+                parse::<Nothing>(body, "no body, or {}")?;
             }
             Ok(BTreeMap::new())
         }
@@ -122,7 +121,7 @@ mod tests {
         let trigger = arguments(Action::Trigger, br#"{"action":"x","params":{"a":1}}"#).unwrap();
         assert_eq!(trigger["params"], "{\"a\":1}");
         assert_eq!(arguments(Action::Scale, br#"{"instances":4}"#).unwrap()["instances"], "4");
-        assert!(arguments(Action::Restart, b" ").unwrap().is_empty());
+        assert!(arguments(Action::Restart, b"").unwrap().is_empty());
         assert!(arguments(Action::Restart, b"{}").unwrap().is_empty());
     }
 
@@ -137,6 +136,7 @@ mod tests {
             (Action::Signal, br#"{"signal":"SIGHUP","canary":1}"#),
             (Action::Scale, br#"{"instances":-1}"#),
             (Action::Restart, br#"{"canary":1}"#),
+            (Action::Restart, b"\n"),
         ] {
             let detail = arguments(action, body).unwrap_err().problem().detail.clone();
             assert!(detail.contains("expected") && !detail.contains("canary"), "{detail}");

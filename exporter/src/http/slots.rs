@@ -161,7 +161,7 @@ fn env_body(body: &[u8]) -> Result<EnvRequest, ProblemResponse> {
 
 /// No body at all is an empty one.
 fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    let body = if body.is_empty() { b"{}" } else { body };
     service::body::parse(body, expected)
 }
 

@@ -57,7 +57,7 @@ impl Order {
         body: &[u8],
         save: bool,
     ) -> Result<Self, ProblemResponse> {
-        let body = match body.trim_ascii() {
+        let body = match body {
             b"" => b"{}",
             body => body,
         };
