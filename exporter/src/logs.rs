@@ -38,15 +38,18 @@ impl Tail {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((tail, Vec::new())),
             Err(error) => return Err(error),
         };
-        let (start, end) = loop {
-            let end = file.metadata()?.len();
+        let mut end = file.metadata()?.len();
+        let start = loop {
             match start_of_last(&file, end, lines) {
-                Ok(start) => break (start, end),
-                // It was cut meanwhile; what is left of it is shorter each time.
-                Err(error)
-                    if error.kind() == io::ErrorKind::UnexpectedEof
-                        && file.metadata()?.len() < end => {}
-                Err(error) => return Err(error),
+                // It was cut meanwhile: what is left of it is looked at, which is less each time.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    let left = file.metadata()?.len();
+                    if left >= end {
+                        return Err(error);
+                    }
+                    end = left;
+                }
+                found => break found?,
             }
         };
         file.seek(SeekFrom::Start(start))?;

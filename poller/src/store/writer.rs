@@ -38,8 +38,8 @@ pub(super) use commit::{Transaction, Writing};
 const QUEUE: usize = 1024;
 /// Most pieces in one commit.
 const BATCH: usize = 256;
-/// Most that events wait for company: so long takes a command whose events they are to be answered,
-/// which then need not wait until they are on the disk.
+/// Most that events wait for company: where a command brought them, its answer is mostly here by
+/// then, and its outcome need not wait until they are on the disk.
 const EVENTS: Duration = Duration::from_millis(10);
 /// So many entries are not of one command, but what there was to catch up with.
 const MANY: usize = 16;

@@ -140,8 +140,6 @@ async fn undone(store: &Store) {
     assert_eq!(work.await, Err(StoreError::Exists("no".to_owned())));
 }
 
-/// Where the chain ends is remembered: neither what is undone nor what the command line adds
-/// meanwhile, nor what retention takes away, makes a hole in it.
 #[tokio::test]
 async fn commands_are_chained_too_whoever_adds_between_their_beginning_and_end() {
     let (folder, store) = fresh().await;
@@ -162,6 +160,8 @@ async fn commands_are_chained_too_whoever_adds_between_their_beginning_and_end()
     assert_eq!(fault(&store).await, (18, None));
 }
 
+/// Where the chain ends is remembered: neither what is undone nor what the command line adds
+/// meanwhile, nor what retention takes away, makes a hole in it.
 #[tokio::test]
 async fn a_chain_that_others_add_to_has_no_hole() {
     let (folder, store) = fresh().await;

@@ -38,7 +38,7 @@ pub(super) async fn run(bench: &Bench, settings: &Settings) -> anyhow::Result<()
     tokio::time::sleep(Duration::from_secs_f64(3.0 * INTERVAL)).await;
 
     let (before, theirs_before) = (stage.look().await?, scraped(&prometheus).await?);
-    // Prometheus collects its garbage about every half minute, which is a good part of its work.
+    // What Prometheus uses differs from one half minute to the next.
     tokio::time::sleep(settings.window * 5).await;
     let (ours, theirs_after) = (stage.since(&before).await?, scraped(&prometheus).await?);
     let series = prometheus.query("avg(scrape_samples_scraped)").await?;

@@ -34,10 +34,11 @@ pub(super) async fn run(bench: &Bench, settings: &Settings) -> anyhow::Result<()
         }
     }
     bench.progress(format_args!("{WITH_TLS} servers, and as many over TLS beside them"));
-    let stages = (Stage::start(WITH_TLS, &[], "", async |_| Ok(())).await?, over_tls().await?);
+    let beside = Stage::start(WITH_TLS, &[], "", async |_| Ok(())).await?;
+    let (_pki, over) = over_tls().await?;
     // CPU is told to 10 ms, which is a twentieth of what is used in the usual time.
     let window = settings.window.max(TLS_WINDOW);
-    let (plain, tls) = tokio::try_join!(stages.0.over(window), stages.1.over(window))?;
+    let (plain, tls) = tokio::try_join!(beside.over(window), over.over(window))?;
     table.row(format!("{WITH_TLS} beside TLS"), row(plain));
     table.row(format!("{WITH_TLS} over TLS"), row(tls));
     bench.print(&table);
@@ -46,7 +47,8 @@ pub(super) async fn run(bench: &Bench, settings: &Settings) -> anyhow::Result<()
     Ok(())
 }
 
-async fn over_tls() -> anyhow::Result<Stage> {
+/// With the folder of its certificates.
+async fn over_tls() -> anyhow::Result<(Folder, Stage)> {
     let pki = Folder::new()?;
     let folder = pki.path().display().to_string();
     for arguments in [vec!["init"], vec!["issue", "fleet", "--san", "fleet.example"]] {
@@ -64,5 +66,6 @@ async fn over_tls() -> anyhow::Result<Stage> {
     let (cert, key) = (file("fleet.pem"), file("fleet-key.pem"));
     let (cert, key) = (cert.display().to_string(), key.display().to_string());
     let simulator = ["--tls-cert", cert.as_str(), "--tls-key", key.as_str()];
-    Stage::start(WITH_TLS, &simulator, &known, async |_| Ok(())).await
+    let stage = Stage::start(WITH_TLS, &simulator, &known, async |_| Ok(())).await?;
+    Ok((pki, stage))
 }
