@@ -35,21 +35,18 @@ impl Readings {
         tell("open files", &|process| Some(count(process.readings.open_fds?.into())));
         tell("written to stdout", &|process| Some(bytes(process.readings.log_out_bytes?)));
         tell("written to stderr", &|process| Some(bytes(process.readings.log_err_bytes?)));
-        let node: BTreeSet<&String> =
-            shown.iter().flat_map(|process| process.readings.node.keys()).collect();
+        let node = shown.iter().flat_map(|process| process.readings.node.keys());
+        let node: BTreeSet<&str> = node.map(|name| name.as_str()).collect();
         for name in node.into_iter().take(MAX_CUSTOM) {
             tell(&cut(&name.replace('_', " "), 100), &|process| {
                 process.readings.node.get(name).map(|value| of_node(name, *value))
             });
         }
-        let custom: BTreeSet<&String> = shown
-            .iter()
-            .flat_map(|process| &process.readings.custom)
-            .map(|one| &one.name)
-            .collect();
+        let custom = shown.iter().flat_map(|process| &process.readings.custom);
+        let custom: BTreeSet<&str> = custom.map(|one| one.name.as_str()).collect();
         for name in custom.into_iter().take(MAX_CUSTOM) {
             tell(&cut(name, 100), &|process| {
-                let metric = process.readings.custom.iter().find(|one| one.name == *name)?;
+                let metric = process.readings.custom.iter().find(|one| one.name == name)?;
                 let text = format!("{} {}", number(metric.value), cut(&metric.unit, 20));
                 Some(text.trim_end().to_owned())
             });

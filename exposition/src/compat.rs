@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use wire::{CustomMetric, HostReadings, Status, Time};
+use wire::{CustomMetric, HostReadings, SmolStr, Status, Time};
 
 use crate::writer::{Labels, Samples, Writer};
 
@@ -52,7 +52,7 @@ pub struct PeerProcess {
     pub name: String,
     /// PM2's directory, where several are watched: those exporters know one only, and this keeps
     /// the series of several apart.
-    pub pm2_home: Option<Box<str>>,
+    pub pm2_home: Option<SmolStr>,
     /// PM2's number.
     pub pm_id: u32,
     /// Number within the app, `NODE_APP_INSTANCE`.
@@ -319,12 +319,12 @@ mod tests {
     fn process(name: &str, pm_id: u32, status: Status) -> PeerProcess {
         let has_pid = status == Status::Online;
         let metric = |name: &str, value, unit: &str| CustomMetric {
-            name: name.to_owned(),
+            name: name.into(),
             value,
-            unit: unit.to_owned(),
+            unit: unit.into(),
         };
         PeerProcess {
-            name: name.to_owned(),
+            name: name.into(),
             pm2_home: None,
             pm_id,
             instance: 0,

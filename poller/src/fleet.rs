@@ -107,10 +107,10 @@ pub struct News<'a> {
 }
 
 /// Rates between the two newest samples.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rates<'a> {
-    /// Cores used by each process.
-    pub cpu: &'a BTreeMap<Instance, f64>,
+    /// Cores used by each process, in the order of their names.
+    pub cpu: Vec<(&'a Instance, f64)>,
     /// CPU of the machine as a fraction of all its cores.
     pub host_cpu: Option<f64>,
 }
@@ -213,7 +213,7 @@ impl Fleet {
                 member.trend.add(time, cpu);
             }
             if let Some(rates) = news.rates {
-                renew(&mut member.cpu, rates.cpu);
+                renew(&mut member.cpu, &rates.cpu);
                 member.host_cpu = rates.host_cpu;
             }
         });
@@ -239,12 +239,13 @@ impl Fleet {
 }
 
 /// Takes over rates, of the same processes in place unless somebody is looking at them.
-fn renew(known: &mut Arc<BTreeMap<Instance, f64>>, new: &BTreeMap<Instance, f64>) {
-    if known.len() == new.len() && known.keys().eq(new.keys()) {
-        for (known, new) in Arc::make_mut(known).values_mut().zip(new.values()) {
+fn renew(known: &mut Arc<BTreeMap<Instance, f64>>, new: &[(&Instance, f64)]) {
+    if known.len() == new.len() && known.keys().eq(new.iter().map(|(instance, _)| *instance)) {
+        for (known, (_, new)) in Arc::make_mut(known).values_mut().zip(new) {
             *known = *new;
         }
     } else {
-        *known = Arc::new(new.clone());
+        *known =
+            Arc::new(new.iter().map(|(instance, rate)| ((*instance).clone(), *rate)).collect());
     }
 }

@@ -3,6 +3,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::{AppName, CommandId, DeployRequest, EnvRequest, InvalidId, Process, SlotId, Time};
 
@@ -128,7 +129,7 @@ pub struct CommandRequest {
     pub action: Action,
     /// In which PM2, by its directory: needed where the exporter watches several that have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pm2_home: Option<Box<str>>,
+    pub pm2_home: Option<SmolStr>,
     /// Further arguments, by action; values are never logged or shown again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub arguments: BTreeMap<String, String>,
@@ -219,7 +220,7 @@ pub struct CommandRecord {
     pub action: Action,
     /// In which PM2, by its directory, where the exporter watches several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pm2_home: Option<Box<str>>,
+    pub pm2_home: Option<SmolStr>,
     /// How far it is.
     pub status: CommandStatus,
     /// Name of the token that asked.

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::{AppName, InvalidId, RestartCause};
 
@@ -163,13 +164,13 @@ pub struct Event {
     pub app: Option<AppName>,
     /// PM2's namespace of that app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<Box<str>>,
+    pub namespace: Option<SmolStr>,
     /// The instance of that app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<u32>,
     /// PM2's directory, where the exporter watches several and it is about one of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pm2_home: Option<Box<str>>,
+    pub pm2_home: Option<SmolStr>,
     /// PM2's number of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pm_id: Option<u32>,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use smol_str::SmolStr;
 
 /// Why a text is not the name that it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,27 +22,32 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $allowed:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// The text itself.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
-        }
 
-        impl FromStr for $name {
-            type Err = InvalidId;
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
+            fn check(text: &str) -> Result<(), InvalidId> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(text) {
-                    return Ok(Self(text.into()));
+                    return Ok(());
                 }
                 Err(InvalidId {
                     what: $what,
                     value: text.chars().take(100).collect(),
                     allowed: $allowed,
                 })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::check(text)?;
+                Ok(Self(text.into()))
             }
         }
 
@@ -78,8 +84,9 @@ macro_rules! id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(de::Error::custom)
+                let text = SmolStr::deserialize(deserializer)?;
+                Self::check(&text).map_err(de::Error::custom)?;
+                Ok(Self(text))
             }
         }
     };

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::{AppName, CustomMetric, Event, HostReadings, Instance, Readings, State, Status, Time};
 
@@ -8,7 +9,7 @@ use crate::{AppName, CustomMetric, Event, HostReadings, Instance, Readings, Stat
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalPosition {
     /// Names this life of the journal; numbers are comparable within one epoch only.
-    pub epoch: String,
+    pub epoch: SmolStr,
     /// Number of the oldest entry kept; `next` when there is none.
     pub first: u64,
     /// Number that the next entry will get. The first ever is 1.
@@ -46,10 +47,10 @@ pub struct SampledProcess {
 #[derive(Deserialize)]
 struct Flat {
     name: AppName,
-    namespace: Box<str>,
+    namespace: SmolStr,
     instance_id: u32,
     #[serde(default)]
-    pm2_home: Option<Box<str>>,
+    pm2_home: Option<SmolStr>,
     status: Status,
     restarts: u64,
     #[serde(default)]
@@ -65,7 +66,7 @@ struct Flat {
     #[serde(default)]
     log_err_bytes: Option<u64>,
     #[serde(default)]
-    node: BTreeMap<String, f64>,
+    node: BTreeMap<SmolStr, f64>,
     #[serde(default)]
     custom: Vec<CustomMetric>,
 }
@@ -163,7 +164,7 @@ mod tests {
                 open_fds: Some(4),
                 log_out_bytes: Some(5),
                 log_err_bytes: Some(6),
-                node: BTreeMap::from([("heap_used".to_owned(), 7.5)]),
+                node: BTreeMap::from([("heap_used".into(), 7.5)]),
                 custom: vec![CustomMetric { name: "n".into(), value: 8.5, unit: "u".into() }],
             },
         };

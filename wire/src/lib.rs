@@ -29,6 +29,9 @@ pub use process::{
     RestartCounts, Status,
 };
 pub use slot::{PortOwner, Slot, SlotList, SlotMore, SlotType};
+/// A text that is mostly short: up to 23 bytes cost no memory of their own. Names are these, since
+/// all that an exporter says of a process repeats them.
+pub use smol_str::SmolStr;
 pub use state::{ExporterInfo, HostReadings, Pm2State, State, TokenExpiry};
 pub use time::{InvalidTime, Time};
 

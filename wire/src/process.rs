@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::{AppName, SlotId, Time};
 
@@ -14,12 +15,12 @@ pub struct Instance {
     /// The app's name.
     pub name: AppName,
     /// PM2's namespace, `default` unless set.
-    pub namespace: Box<str>,
+    pub namespace: SmolStr,
     /// 0, 1, … within name and namespace.
     pub instance_id: u32,
     /// PM2's directory, as configured; absent where the exporter watches one only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pm2_home: Option<Box<str>>,
+    pub pm2_home: Option<SmolStr>,
 }
 
 impl fmt::Display for Instance {
@@ -234,7 +235,7 @@ pub struct Readings {
     /// What Node.js itself told, by the name that history uses (`event_loop_latency` in
     /// seconds, `heap_used` in bytes, `http_rate` per second, …), base units.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub node: BTreeMap<String, f64>,
+    pub node: BTreeMap<SmolStr, f64>,
     /// Custom metrics of the application.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub custom: Vec<CustomMetric>,
@@ -244,12 +245,12 @@ pub struct Readings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CustomMetric {
     /// Its name as the application gave it.
-    pub name: String,
+    pub name: SmolStr,
     /// Its value, finite.
     pub value: f64,
     /// Its unit as the application gave it; empty for none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub unit: String,
+    #[serde(default, skip_serializing_if = "SmolStr::is_empty")]
+    pub unit: SmolStr,
 }
 
 /// One PM2 process as the exporter knows it.

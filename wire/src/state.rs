@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::{JournalPosition, Process, Slot, Time};
 
@@ -98,7 +99,7 @@ pub struct Pm2State {
 pub struct HostReadings {
     /// CPU time in seconds since boot, by mode (`user`, `system`, `iowait`, …), all cores.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cpu_seconds: Vec<(String, f64)>,
+    pub cpu_seconds: Vec<(SmolStr, f64)>,
     /// Cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,

@@ -67,9 +67,9 @@ pub fn process(name: &str, instance_id: u32, pm_id: u32) -> Process {
             log_out_bytes: Some(18 * MIB),
             log_err_bytes: Some(4_210),
             node: [
-                ("event_loop_latency".to_owned(), 0.000_61),
-                ("heap_used".to_owned(), 21.4 * MIB as f64),
-                ("http_rate".to_owned(), 12.25),
+                ("event_loop_latency".into(), 0.000_61),
+                ("heap_used".into(), 21.4 * MIB as f64),
+                ("http_rate".into(), 12.25),
             ]
             .into(),
             custom: vec![CustomMetric {
@@ -587,8 +587,8 @@ pub fn hostile_server() -> Server {
         bad.instance.namespace = name.as_str().into();
         bad.status = Status::Errored;
         bad.version.clone_from(name);
-        bad.readings.custom[0].name.clone_from(name);
-        bad.readings.node.insert(name.clone(), 1.0);
+        bad.readings.custom[0].name = name.into();
+        bad.readings.node.insert(name.into(), 1.0);
         state.processes.push(bad);
     }
     state.slots[0].repository = Some(hostile_names()[0].clone());

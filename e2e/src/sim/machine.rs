@@ -236,7 +236,7 @@ impl Machine {
     /// Where the journal stands.
     pub fn position(&self) -> JournalPosition {
         JournalPosition {
-            epoch: self.epoch.clone(),
+            epoch: self.epoch.as_str().into(),
             first: self.next - self.kept.len() as u64,
             next: self.next,
         }

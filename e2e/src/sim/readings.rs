@@ -58,7 +58,7 @@ pub(super) fn process(seed: u64, is_node: bool, since: Time, at: Time) -> Readin
         ("http_latency_p95", rounded(latency * 4.0, 1e3)),
         ("http_rate", rounded(rate, 100.0)),
     ] {
-        node.insert(name.to_owned(), value);
+        node.insert(name.into(), value);
     }
     let resident = (48.0 + 10.0 * part(seed, 6)) * 1_048_576.0
         + heap * 0.6
@@ -100,7 +100,7 @@ pub(super) fn host(seed: u64, booted: Time, at: Time) -> HostReadings {
     HostReadings {
         cpu_seconds: modes
             .iter()
-            .map(|(mode, seconds)| ((*mode).to_owned(), rounded(*seconds, 100.0)))
+            .map(|(mode, seconds)| ((*mode).into(), rounded(*seconds, 100.0)))
             .collect(),
         cpus: Some(2),
         memory_total_bytes: Some(total),

@@ -158,7 +158,7 @@ impl Journal {
 
     fn position_of(&self, ring: &Ring) -> JournalPosition {
         JournalPosition {
-            epoch: self.epoch.clone(),
+            epoch: self.epoch.as_str().into(),
             first: ring.entries.front().map_or(ring.next, |kept| kept.seq),
             next: ring.next,
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wire::CustomMetric;
+use wire::{CustomMetric, SmolStr};
 
 /// Most custom metrics that are kept of one process.
 const MAX_CUSTOM: usize = 64;
@@ -12,7 +12,7 @@ const MAX_CUSTOM: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeMetrics {
     /// Known ones, by the name that history uses, in seconds, bytes, ratios and counts.
-    pub node: BTreeMap<String, f64>,
+    pub node: BTreeMap<SmolStr, f64>,
     /// The others, in their own units.
     pub custom: Vec<CustomMetric>,
     /// All of them as reported: for other exporters' pages.
@@ -70,7 +70,7 @@ pub fn read(raw: BTreeMap<String, RawMetric>) -> NodeMetrics {
         }
         if let Some((name, factor)) = raw.kind.as_str().and_then(|kind| known(kind, unit)) {
             // A timer that fires early makes the latency negative, which no duration is.
-            metrics.node.insert(name.to_owned(), (value * factor).max(0.0));
+            metrics.node.insert(SmolStr::new_static(name), (value * factor).max(0.0));
         } else if metrics.custom.len() < MAX_CUSTOM {
             let (name, unit) = (tidy(&name, 128), tidy(unit, 32));
             if !metrics.custom.iter().any(|other| other.name == name && other.unit == unit) {
@@ -81,7 +81,7 @@ pub fn read(raw: BTreeMap<String, RawMetric>) -> NodeMetrics {
     metrics
 }
 
-fn tidy(text: &str, most: usize) -> String {
+fn tidy(text: &str, most: usize) -> SmolStr {
     text.chars().filter(|letter| !letter.is_control()).take(most).collect()
 }
 

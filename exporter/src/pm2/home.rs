@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout};
-use wire::{Event, EventKind, Pm2State, Process, Readings, Severity, Time};
+use wire::{Event, EventKind, Pm2State, Process, Readings, Severity, SmolStr, Time};
 
 use link::Link;
 
@@ -77,7 +77,7 @@ pub struct Shared<'a> {
 pub struct Home {
     path: PathBuf,
     /// Its name in all that is told, where there are several.
-    label: Option<Box<str>>,
+    label: Option<SmolStr>,
     /// One change at a time: concurrent ones end in states nobody asked for.
     turn: Arc<Semaphore>,
     table: Mutex<Table>,
@@ -109,7 +109,7 @@ impl Home {
     /// The folder of counters cannot be read or made.
     pub fn watch(
         path: PathBuf,
-        label: Option<Box<str>>,
+        label: Option<SmolStr>,
         shared: &Shared<'_>,
     ) -> io::Result<Arc<Self>> {
         let (lists, listed) = mpsc::channel(1);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use wire::{AppName, Status, Time};
+use wire::{AppName, SmolStr, Status, Time};
 
 use super::custom::{self, NodeMetrics};
 use super::lenient::{FirstText, Lenient, Text};
@@ -18,7 +18,7 @@ pub struct Listed {
     /// App name.
     pub name: AppName,
     /// Namespace.
-    pub namespace: Box<str>,
+    pub namespace: SmolStr,
     /// The operating system's number, where it runs.
     pub pid: Option<u32>,
     /// PM2's view.
@@ -168,7 +168,7 @@ impl RawEnv<'_> {
             name: name.parse().ok()?,
             namespace: match &*self.namespace.0 {
                 "" => "default".into(),
-                text => printable(text, 128),
+                text => printable(text, 128).into(),
             },
             pid: pid.filter(|pid| *pid > 0),
             status,

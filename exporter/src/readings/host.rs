@@ -72,7 +72,7 @@ fn parse_stat(text: &str, readings: &mut HostReadings) {
                     .iter()
                     .zip(fields)
                     .filter_map(|(mode, count)| {
-                        Some(((*mode).to_owned(), count.parse::<u64>().ok()? as f64 / ticks))
+                        Some(((*mode).into(), count.parse::<u64>().ok()? as f64 / ticks))
                     })
                     .collect();
             }

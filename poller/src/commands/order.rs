@@ -11,7 +11,9 @@ use serde_json::Value;
 use service::body::parse;
 use service::problem::ProblemResponse;
 use sha2::{Digest, Sha256};
-use wire::{Action, CommandId, CommandRequest, DeployRequest, EnvRequest, SlotRequest, Target};
+use wire::{
+    Action, CommandId, CommandRequest, DeployRequest, EnvRequest, SlotRequest, SmolStr, Target,
+};
 
 /// Longest line kept of what a command takes, in characters.
 const MAX_SUMMARY: usize = 500;
@@ -26,7 +28,7 @@ const SECRET: usize = 4;
 #[derive(Clone, Default, PartialEq)]
 pub struct Order {
     arguments: BTreeMap<String, String>,
-    pm2_home: Option<Box<str>>,
+    pm2_home: Option<SmolStr>,
     save: bool,
     deploy: Option<Box<DeployRequest>>,
     env: Option<EnvRequest>,

@@ -1,5 +1,6 @@
 //! The question that a poll asks, and what its answer means.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -11,16 +12,18 @@ use crate::store::Cursor;
 
 /// The page after `cursor`, without the state when its revision is the known one.
 pub(super) fn path(cursor: &Cursor, known_state: Option<u64>, wait: Option<Duration>) -> String {
-    let mut path = format!("/api/journal?after={}&limit={PAGE}", cursor.after);
+    let mut path = String::with_capacity(128);
+    // Nothing can go wrong in memory.
+    let _ = write!(path, "/api/journal?after={}&limit={PAGE}", cursor.after);
     if !cursor.epoch.is_empty() {
         path.push_str("&epoch=");
-        path.push_str(&percent_encoded(&cursor.epoch));
+        put_percent_encoded(&mut path, &cursor.epoch);
     }
     if let Some(revision) = known_state {
-        path.push_str(&format!("&known_state={revision}"));
+        let _ = write!(path, "&known_state={revision}");
     }
     if let Some(wait) = wait {
-        path.push_str(&format!("&wait={}ms", wait.as_millis()));
+        let _ = write!(path, "&wait={}ms", wait.as_millis());
     }
     path
 }
@@ -31,9 +34,14 @@ pub(super) fn path(cursor: &Cursor, known_state: Option<u64>, wait: Option<Durat
 /// It holds none.
 pub(super) fn page(status: StatusCode, body: &[u8]) -> Result<JournalPage, Failure> {
     match status {
-        StatusCode::OK => serde_json::from_slice(body).map_err(|error| {
-            Failure::new(Reason::Malformed, format!("not a journal page: {error}"))
-        }),
+        StatusCode::OK => {
+            let malformed = |error: &dyn std::fmt::Display| {
+                Failure::new(Reason::Malformed, format!("not a journal page: {error}"))
+            };
+            // Looked at as a whole, which is quicker than text by text.
+            let text = std::str::from_utf8(body).map_err(|error| malformed(&error))?;
+            serde_json::from_str(text).map_err(|error| malformed(&error))
+        }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::new(
             Reason::Unauthorized,
             format!("the exporter does not accept the token: {}", said(body, status)),
@@ -58,12 +66,16 @@ fn said(body: &[u8], status: StatusCode) -> String {
 /// For a query: everything but letters, digits and `-._~` is encoded.
 pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    put_percent_encoded(&mut out, text);
+    out
+}
+
+fn put_percent_encoded(out: &mut String, text: &str) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
-    out
 }

@@ -88,7 +88,7 @@ mod tests {
             open_fds: Some(3),
             log_out_bytes: Some(4),
             log_err_bytes: None,
-            node: names.iter().map(|name| ((*name).to_owned(), value)).collect(),
+            node: names.iter().map(|name| ((*name).into(), value)).collect(),
             custom: names
                 .iter()
                 .map(|name| CustomMetric { name: (*name).into(), value, unit: "u".into() })
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn in_place_or_anew_a_machine_becomes_what_was_read() {
         let read = |modes: &[&str], value: f64| HostReadings {
-            cpu_seconds: modes.iter().map(|mode| ((*mode).to_owned(), value)).collect(),
+            cpu_seconds: modes.iter().map(|mode| ((*mode).into(), value)).collect(),
             cpus: Some(2),
             memory_total_bytes: Some(value as u64),
             memory_available_bytes: None,

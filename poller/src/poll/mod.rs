@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use wire::ServerId;
 
@@ -56,20 +56,20 @@ pub struct Tools {
 
 struct Running {
     target: Arc<Target>,
-    stop: CancellationToken,
+    task: AbortHandle,
 }
 
 /// Polls as the plan says, and as it changes, until `stop`. Servers that a change leaves as
 /// they are keep their tasks and so miss no poll.
 ///
 /// # Errors
-/// The id of a server whose task died.
+/// The task of a server died.
 pub async fn run(
     tools: Tools,
     mut plan: watch::Receiver<Plan>,
     stop: CancellationToken,
 ) -> Result<(), String> {
-    let mut tasks: JoinSet<ServerId> = JoinSet::new();
+    let mut tasks = JoinSet::new();
     let mut running: BTreeMap<ServerId, Running> = BTreeMap::new();
     let mut timing = None;
     loop {
@@ -81,7 +81,9 @@ pub async fn run(
             let target = wanted.get(id);
             let keeps = same_timing && target.is_some_and(|target| **target == task.target);
             if !keeps {
-                task.stop.cancel();
+                // What is under way is dropped: what it brought so far is stored, and the cursor knows
+                // where to go on.
+                task.task.abort();
             }
             if target.is_none() {
                 tools.fleet.remove(id);
@@ -92,20 +94,14 @@ pub async fn run(
             if running.contains_key(&target.id) {
                 continue;
             }
-            let stop = stop.child_token();
-            let task = Running { target: Arc::clone(target), stop: stop.clone() };
-            running.insert(target.id.clone(), task);
-            let id = target.id.clone();
             let poll = task::Task::new(tools.clone(), Arc::clone(target), now.timing, now.keep_raw);
-            tasks.spawn(async move {
-                poll.run(stop).await;
-                id
-            });
+            let task = tasks.spawn(poll.run());
+            running.insert(target.id.clone(), Running { target: Arc::clone(target), task });
         }
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
-                    while tasks.join_next().await.is_some() {}
+                    tasks.shutdown().await;
                     return Ok(());
                 }
                 changed = plan.changed() => match changed {
@@ -114,8 +110,9 @@ pub async fn run(
                 },
                 Some(ended) = tasks.join_next() => match ended {
                     // Ended because it was told to: its place is taken or gone.
-                    Ok(_) => {}
+                    Err(error) if error.is_cancelled() => {}
                     Err(error) => return Err(format!("polling: {error}")),
+                    Ok(()) => return Err("polling a server came to an end".to_owned()),
                 },
             }
         }

@@ -15,6 +15,8 @@ struct Before {
     time: Time,
     cpu_seconds: f64,
     restarts: u64,
+    /// Up to then.
+    rate: Option<f64>,
 }
 
 /// The newest counters of a server.
@@ -22,8 +24,6 @@ struct Before {
 pub(super) struct Counters {
     processes: BTreeMap<Instance, Before>,
     host: Option<(Time, f64, f64)>,
-    /// Rates up to the newest sample.
-    cpu: BTreeMap<Instance, f64>,
     host_cpu: Option<f64>,
 }
 
@@ -35,26 +35,17 @@ impl Counters {
             let Some(cpu_seconds) = process.readings.cpu_seconds else { continue };
             there += 1;
             let (instance, restarts) = (&process.instance, process.restarts);
-            let now = Before { time, cpu_seconds, restarts };
+            let now = Before { time, cpu_seconds, restarts, rate: None };
             // Names are made anew for what is new only.
-            let rate = match self.processes.get_mut(instance) {
+            match self.processes.get_mut(instance) {
                 Some(before) => {
-                    let before = std::mem::replace(before, now);
-                    rate(time.millis_since(before.time), cpu_seconds - before.cpu_seconds)
-                        .filter(|_| before.restarts == restarts)
+                    let used = cpu_seconds - before.cpu_seconds;
+                    let rate = rate(time.millis_since(before.time), used)
+                        .filter(|_| before.restarts == restarts);
+                    *before = Before { rate, ..now };
                 }
                 None => {
                     self.processes.insert(instance.clone(), now);
-                    None
-                }
-            };
-            match (rate, self.cpu.get_mut(instance)) {
-                (Some(rate), Some(known)) => *known = rate,
-                (Some(rate), None) => {
-                    self.cpu.insert(instance.clone(), rate);
-                }
-                (None, _) => {
-                    self.cpu.remove(instance);
                 }
             }
         }
@@ -62,7 +53,6 @@ impl Counters {
             let read = sample.processes.iter().filter(|it| it.readings.cpu_seconds.is_some());
             let there: HashSet<&Instance> = read.map(|process| &process.instance).collect();
             self.processes.retain(|instance, _| there.contains(instance));
-            self.cpu.retain(|instance, _| there.contains(instance));
         }
         let before = self.host;
         self.host = sample.host.as_ref().and_then(|host| {
@@ -79,7 +69,9 @@ impl Counters {
     }
 
     pub(super) fn rates(&self) -> Rates<'_> {
-        Rates { cpu: &self.cpu, host_cpu: self.host_cpu }
+        let processes = self.processes.iter();
+        let cpu = processes.filter_map(|(instance, it)| Some((instance, it.rate?))).collect();
+        Rates { cpu, host_cpu: self.host_cpu }
     }
 
     pub(super) fn host_cpu(&self) -> Option<f64> {
@@ -140,7 +132,7 @@ mod tests {
         let mut next = |seconds: i64, cpu, restarts, modes| {
             counters.next(Time::from_millis(seconds * 1000), &sample(cpu, restarts, modes));
             let rates = counters.rates();
-            (rates.cpu.values().next().copied(), rates.host_cpu)
+            (rates.cpu.first().map(|(_, rate)| *rate), rates.host_cpu)
         };
         assert_eq!(next(0, Some(5.0), 0, [10.0, 10.0]), (None, None));
         assert_eq!(next(10, Some(10.0), 0, [15.0, 25.0]), (Some(0.5), Some(0.25)));

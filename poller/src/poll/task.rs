@@ -1,9 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tokio_util::sync::CancellationToken;
 use wire::{JournalPage, MAX_BODY_BYTES, Record, State, Time};
 
 use super::backoff::Backoff;
@@ -18,7 +16,7 @@ use super::{Tools, ask, told};
 use crate::client::{CallError, Line};
 use crate::config::{Target, Timing};
 use crate::fleet::News;
-use crate::store::{Cursor, Ingest, StoreError, StoredEvent};
+use crate::store::{Cursor, Ingest, Ingesting, StoreError};
 use crate::world;
 
 /// Pages taken in one poll; the rest waits for the next, so that a server with a long backlog
@@ -43,7 +41,7 @@ pub(super) struct Task {
     told: Option<bool>,
     last_answer: Instant,
     /// What the store was still busy with when the poll's time was over.
-    pub(super) storing: Option<Storing>,
+    pub(super) storing: Option<Ingesting>,
     /// How long the store was waited for in this poll.
     stored: Duration,
     /// How often waiting requests may be answered.
@@ -53,8 +51,6 @@ pub(super) struct Task {
     /// Its connection.
     line: Line,
 }
-
-pub(super) type Storing = JoinHandle<Result<Vec<StoredEvent>, StoreError>>;
 
 /// Most that samples wait for company on their way to the disk, and no more than a fiftieth of the
 /// interval: for so long no request waits for events.
@@ -95,16 +91,8 @@ impl Task {
         }
     }
 
-    /// Polls until `stop`, and waits for events between polls. What is under way is dropped
-    /// then: what it brought so far is stored, and the cursor knows where to go on.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.polls() => {}
-        }
-    }
-
-    async fn polls(&mut self) {
+    /// Polls, and waits for events between polls, until it is aborted.
+    pub(super) async fn run(mut self) {
         let wait = until_next(&self.target.id, self.timing.interval, world::now());
         let mut ticks = interval_at(Instant::now() + wait, self.timing.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -317,18 +305,17 @@ impl Task {
         if self.storing.is_some() {
             return Err(StoreError::Busy);
         }
-        let store = self.tools.store.clone();
-        let mut storing: Storing = tokio::spawn(async move { store.ingest(ingest).await });
         let begun = Instant::now();
-        let ended = tokio::time::timeout_at(until, &mut storing).await;
+        let storing = &mut self.storing;
+        let ended = tokio::time::timeout_at(until, async {
+            let begun = self.tools.store.begin_ingest(ingest).await?;
+            storing.insert(begun).await
+        })
+        .await;
         self.stored += begun.elapsed();
-        match ended {
-            Ok(stored) => joined(stored).map(drop),
-            Err(_) => {
-                self.storing = Some(storing);
-                Err(StoreError::Busy)
-            }
-        }
+        let stored = ended.map_err(|_| StoreError::Busy)?;
+        self.storing = None;
+        stored.map(drop)
     }
 
     /// Looks whether what an earlier poll left under way is stored by now.
@@ -338,7 +325,7 @@ impl Task {
         self.storing = None;
         // It moved the cursor, or it did not: the database knows.
         self.cursor = None;
-        if let Err(error) = joined(stored) {
+        if let Err(error) = stored {
             self.store_failed(&error);
         }
     }
@@ -384,10 +371,6 @@ fn next_after(due: Instant, interval: Duration, begun: Instant) -> Instant {
 
 fn or_grace(deadline: Instant) -> Instant {
     deadline.max(Instant::now() + GRACE)
-}
-
-fn joined<T>(ended: Result<Result<T, StoreError>, JoinError>) -> Result<T, StoreError> {
-    ended.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
 }
 
 fn count(page: &JournalPage) -> (u64, u64) {

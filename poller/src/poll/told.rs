@@ -36,7 +36,7 @@ pub(super) fn reset(page: &JournalPage, from: &Cursor) -> Event {
 }
 
 fn positions(event: &mut Event, page: &JournalPage, from: &Cursor) {
-    event.details.insert("epoch".into(), page.journal.epoch.clone());
-    event.details.insert("former_epoch".into(), from.epoch.clone());
+    event.details.insert("epoch".into(), page.journal.epoch.to_string());
+    event.details.insert("former_epoch".into(), from.epoch.to_string());
     event.details.insert("after".into(), from.after.to_string());
 }

@@ -165,7 +165,8 @@ impl Exporter {
         let after = entries.last().map_or(after + lost, |entry| entry.seq);
         let known = epoch == Some(&self.epoch())
             && query.get("known_state") == Some(&self.revision.to_string());
-        let journal = JournalPosition { epoch: self.epoch(), first: self.first(), next: self.next };
+        let journal =
+            JournalPosition { epoch: self.epoch().into(), first: self.first(), next: self.next };
         let mut page = JournalPage {
             now: now(),
             more: after + 1 < journal.next,

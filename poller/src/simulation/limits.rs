@@ -75,7 +75,11 @@ impl Excess {
             },
             Record::Sample(sample) => {
                 let process = &mut sample.processes[0];
-                let metric = |name: String, unit: String| CustomMetric { name, value: 1.0, unit };
+                let metric = |name: String, unit: String| CustomMetric {
+                    name: name.into(),
+                    value: 1.0,
+                    unit: unit.into(),
+                };
                 let readings = &mut process.readings;
                 match self.of {
                     Of::Processes => {
@@ -93,7 +97,7 @@ impl Excess {
                     }
                     Of::MetricName => readings.custom.push(metric(name, String::new())),
                     Of::MetricUnit => readings.custom.push(metric("m".to_owned(), name)),
-                    Of::NodeName => _ = readings.node.insert(name, 1.0),
+                    Of::NodeName => _ = readings.node.insert(name.into(), 1.0),
                     _ => process.instance.namespace = name.into(),
                 }
             }
@@ -151,7 +155,7 @@ fn run(excess: Excess) {
         wires.with(&name, |place| place.exporter.excess = None);
         sleep(TIMING.interval + TIMING.timeout).await;
         assert_eq!(polls("limits"), refused);
-        let cursor = Cursor { epoch: "life-0".to_owned(), after: 6 };
+        let cursor = Cursor { epoch: "life-0".into(), after: 6 };
         assert_eq!(kept().await, (cursor, 3, 3));
         life.stop().await;
     });

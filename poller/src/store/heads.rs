@@ -59,7 +59,7 @@ impl Heads {
             next_row = next_row.max(folded);
             let head = Head {
                 id,
-                cursor: Cursor { epoch, after: after.unsigned_abs() },
+                cursor: Cursor { epoch: epoch.into(), after: after.unsigned_abs() },
                 epoch: number.unsigned_abs(),
                 last_success: last_success.map(Time::from_millis),
                 online,

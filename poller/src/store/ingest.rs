@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use sqlx::{QueryBuilder, query, query_scalar};
-use wire::{Entry, Event, HostReadings, Readings, Record, ServerId, State, Status, Time};
+use wire::{Entry, Event, HostReadings, Readings, Record, ServerId, SmolStr, State, Status, Time};
 
 use super::events::{self, StoredEvent};
 use super::heads::{Head, Heads};
@@ -15,7 +15,7 @@ use super::history::metric;
 use super::names::{Names, ServerNames};
 use super::recent::{self, ROW};
 use super::sample::{Process, Sample};
-use super::writer::{Transaction, Writing};
+use super::writer::{Ingesting, Transaction, Writing};
 use super::{Result, Store, StoreError};
 
 /// The head of a record is no longer than this.
@@ -27,7 +27,7 @@ const ROWS: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// Epoch of the journal; empty before the first answer.
-    pub epoch: String,
+    pub epoch: SmolStr,
     /// Number of the last entry taken in.
     pub after: u64,
 }
@@ -77,6 +77,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Moved`] when the cursor is not where `from` says: nothing is written.
     pub async fn ingest(&self, ingest: Ingest) -> Result<Vec<StoredEvent>> {
+        self.begin_ingest(ingest).await?.await
+    }
+
+    /// The same, begun: it goes on though nobody waits for it.
+    ///
+    /// # Errors
+    /// There is no place for it: nothing is written.
+    pub async fn begin_ingest(&self, ingest: Ingest) -> Result<Ingesting> {
         self.writer.ingest(ingest).await
     }
 
@@ -209,7 +217,7 @@ pub(super) async fn take_in(
     if head.cursor.epoch != ingest.to.epoch {
         head.epoch += 1;
         query("UPDATE servers SET epoch = ?, epoch_number = ?, after = 0 WHERE id = ?")
-            .bind(&ingest.to.epoch)
+            .bind(ingest.to.epoch.as_str())
             .bind(head.epoch.cast_signed())
             .bind(head.id)
             .execute(transaction.write().await?)
@@ -302,7 +310,8 @@ async fn further(
     time: Time,
     readings: &Readings,
 ) -> Result<Vec<(i64, f64)>> {
-    let mut metrics: Vec<(i64, f64)> = Vec::new();
+    let mut metrics: Vec<(i64, f64)> =
+        Vec::with_capacity(readings.node.len() + readings.custom.len());
     let node = readings.node.iter().map(|(name, value)| (name.as_str(), node_unit(name), *value));
     let custom = readings.custom.iter().map(|it| (it.name.as_str(), it.unit.as_str(), it.value));
     for (name, unit, value) in node.chain(custom) {

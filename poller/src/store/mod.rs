@@ -57,6 +57,7 @@ pub use retention::{Before, Dropped, POLLER, Removed};
 pub use selections::{NewSelection, Part, Selected, StoredSelection};
 pub use tokens::{NewToken, StoredToken};
 pub use users::{NewUser, StoredUser, UserChange};
+pub use writer::Ingesting;
 
 /// Whatever the store gives.
 pub type Result<T> = std::result::Result<T, StoreError>;

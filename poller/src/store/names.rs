@@ -2,9 +2,11 @@
 //! that every process has. Numbers are given once and remembered in memory.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
+use indexmap::{Equivalent, IndexMap};
 use sqlx::sqlite::SqliteConnection;
-use wire::{Instance, Time};
+use wire::{Instance, SmolStr, Time};
 
 use super::writer::Transaction;
 use super::{Result, StoreError};
@@ -28,9 +30,46 @@ pub(super) struct Names(HashMap<i64, ServerNames>);
 
 #[derive(Debug, Default)]
 pub(super) struct ServerNames {
-    instances: HashMap<Instance, Name>,
-    metrics: HashMap<Box<str>, Vec<(Box<str>, Name)>>,
-    metric_count: usize,
+    instances: Known<Instance>,
+    /// By name and unit.
+    metrics: Known<(SmolStr, SmolStr)>,
+}
+
+/// In the order in which they came first. Samples mostly have them in the same order, process after
+/// process, so that each is looked for right after the one before.
+#[derive(Debug)]
+struct Known<K> {
+    all: IndexMap<K, Name>,
+    next: usize,
+}
+
+impl<K> Default for Known<K> {
+    fn default() -> Self {
+        Self { all: IndexMap::default(), next: 0 }
+    }
+}
+
+impl<K: Hash + Eq> Known<K> {
+    fn get(&mut self, key: &(impl Hash + Equivalent<K>)) -> Option<&mut Name> {
+        let place = match self.all.get_index(self.next) {
+            Some((known, _)) if key.equivalent(known) => self.next,
+            _ => self.all.get_index_of(key)?,
+        };
+        self.next = if place + 1 < self.all.len() { place + 1 } else { 0 };
+        self.all.get_index_mut(place).map(|(_, name)| name)
+    }
+}
+
+#[derive(Hash)]
+struct Metric<'a> {
+    name: &'a str,
+    unit: &'a str,
+}
+
+impl Equivalent<(SmolStr, SmolStr)> for Metric<'_> {
+    fn equivalent(&self, (name, unit): &(SmolStr, SmolStr)) -> bool {
+        self.name == *name && self.unit == *unit
+    }
 }
 
 impl Names {
@@ -59,7 +98,7 @@ impl ServerNames {
         let mut names = Self::default();
         let rows: Vec<(i64, String, String, u32, String, i64)> = sqlx::query_as(
             "SELECT id, name, namespace, instance_id, pm2_home, last_seen FROM instances \
-             WHERE server = ?",
+             WHERE server = ? ORDER BY id",
         )
         .bind(server)
         .fetch_all(&mut *connection)
@@ -68,22 +107,18 @@ impl ServerNames {
             let Ok(name) = name.parse() else { continue };
             let pm2_home = (!pm2_home.is_empty()).then(|| pm2_home.into());
             let instance = Instance { name, namespace: namespace.into(), instance_id, pm2_home };
-            names.instances.insert(instance, Name { id, last_seen });
+            names.instances.all.insert(instance, Name { id, last_seen });
         }
-        let rows: Vec<(i64, String, String, i64)> =
-            sqlx::query_as("SELECT id, name, unit, last_seen FROM metrics WHERE server = ?")
-                .bind(server)
-                .fetch_all(connection)
-                .await?;
+        let rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
+            "SELECT id, name, unit, last_seen FROM metrics WHERE server = ? ORDER BY id",
+        )
+        .bind(server)
+        .fetch_all(connection)
+        .await?;
         for (id, name, unit, last_seen) in rows {
-            names.keep_metric(&name, &unit, Name { id, last_seen });
+            names.metrics.all.insert((name.into(), unit.into()), Name { id, last_seen });
         }
         Ok(names)
-    }
-
-    fn keep_metric(&mut self, name: &str, unit: &str, known: Name) {
-        self.metrics.entry(name.into()).or_default().push((unit.into(), known));
-        self.metric_count += 1;
     }
 
     /// The number of an instance.
@@ -95,7 +130,7 @@ impl ServerNames {
         now: Time,
     ) -> Result<i64> {
         let now = now.as_millis();
-        if let Some(known) = self.instances.get_mut(instance) {
+        if let Some(known) = self.instances.get(instance) {
             if now.saturating_sub(known.last_seen) > SEEN_AGAIN {
                 sqlx::query("UPDATE instances SET last_seen = ? WHERE id = ?")
                     .bind(now)
@@ -106,10 +141,10 @@ impl ServerNames {
             }
             return Ok(known.id);
         }
-        if self.instances.len() >= MAX_NAMES {
+        if self.instances.all.len() >= MAX_NAMES {
             let sql = "DELETE FROM instances WHERE server = ? AND last_seen < ?";
             let gone = forget(transaction.write().await?, sql, server, now).await?;
-            self.instances.retain(|_, name| name.last_seen >= now - UNSEEN);
+            self.instances.all.retain(|_, name| name.last_seen >= now - UNSEEN);
             if !gone {
                 return Err(StoreError::TooMany("process names"));
             }
@@ -126,7 +161,7 @@ impl ServerNames {
         .bind(now)
         .fetch_one(transaction.write().await?)
         .await?;
-        self.instances.insert(instance.clone(), Name { id, last_seen: now });
+        self.instances.all.insert(instance.clone(), Name { id, last_seen: now });
         Ok(id)
     }
 
@@ -139,11 +174,7 @@ impl ServerNames {
         now: Time,
     ) -> Result<i64> {
         let now = now.as_millis();
-        let known = self
-            .metrics
-            .get_mut(name)
-            .and_then(|units| units.iter_mut().find(|(known, _)| **known == *unit));
-        if let Some((_, known)) = known {
+        if let Some(known) = self.metrics.get(&Metric { name, unit }) {
             if now.saturating_sub(known.last_seen) > SEEN_AGAIN {
                 sqlx::query("UPDATE metrics SET last_seen = ? WHERE id = ?")
                     .bind(now)
@@ -154,14 +185,10 @@ impl ServerNames {
             }
             return Ok(known.id);
         }
-        if self.metric_count >= MAX_NAMES {
+        if self.metrics.all.len() >= MAX_NAMES {
             let sql = "DELETE FROM metrics WHERE server = ? AND last_seen < ?";
             let gone = forget(transaction.write().await?, sql, server, now).await?;
-            for units in self.metrics.values_mut() {
-                units.retain(|(_, name)| name.last_seen >= now - UNSEEN);
-            }
-            self.metrics.retain(|_, units| !units.is_empty());
-            self.metric_count = self.metrics.values().map(Vec::len).sum();
+            self.metrics.all.retain(|_, name| name.last_seen >= now - UNSEEN);
             if !gone {
                 return Err(StoreError::TooMany("metric names"));
             }
@@ -175,7 +202,7 @@ impl ServerNames {
         .bind(now)
         .fetch_one(transaction.write().await?)
         .await?;
-        self.keep_metric(name, unit, Name { id, last_seen: now });
+        self.metrics.all.insert((name.into(), unit.into()), Name { id, last_seen: now });
         Ok(id)
     }
 }

@@ -43,7 +43,7 @@ fn sample(seq: u64, millis: i64, cpu: Option<f64>, restarts: u64) -> Entry {
     let readings = Readings {
         cpu_seconds: cpu,
         memory_bytes: Some(1000 + seq),
-        node: [("heap_used".to_owned(), 5.0)].into(),
+        node: [("heap_used".into(), 5.0)].into(),
         custom: vec![CustomMetric { name: "users".into(), value: -2.0, unit: "people".into() }],
         ..Readings::default()
     };

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, RwLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sqlx::Connection;
@@ -127,6 +128,19 @@ fn tells(ingest: &Ingest) -> bool {
     !ingest.told.is_empty() || ingest.entries.iter().any(event)
 }
 
+/// Something that is being taken in, whether or not anybody waits for it. Gives the events as stored.
+#[derive(Debug)]
+pub struct Ingesting(oneshot::Receiver<Result<Vec<StoredEvent>>>);
+
+impl Future for Ingesting {
+    type Output = Result<Vec<StoredEvent>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = Pin::new(&mut self.0).poll(context);
+        ended.map(|answer| answer.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
 enum Message {
     Job(Job),
     Close,
@@ -204,10 +218,10 @@ impl Writer {
     }
 
     /// Takes in what a server said, together with others.
-    pub(super) async fn ingest(&self, ingest: Ingest) -> Result<Vec<StoredEvent>> {
+    pub(super) async fn ingest(&self, ingest: Ingest) -> Result<Ingesting> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Ingest(Box::new(ingest), reply)).await?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        Ok(Ingesting(answer))
     }
 
     async fn send(&self, job: Job) -> Result<()> {

@@ -9,7 +9,7 @@ mod view;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use wire::{AppName, Event, EventKind, Instance, RestartCause, Severity, Status, Time};
+use wire::{AppName, Event, EventKind, Instance, RestartCause, Severity, SmolStr, Status, Time};
 
 use super::model::Listed;
 use crate::filter::Filter;
@@ -118,7 +118,7 @@ pub struct Table {
     intents: HashMap<AppName, Intent>,
     filter: Filter,
     /// The daemon's directory, where there are several.
-    home: Option<Box<str>>,
+    home: Option<SmolStr>,
     heard: u64,
     /// The daemon's list was taken: what starts from now on is told.
     known: bool,
@@ -151,7 +151,7 @@ impl Table {
 
     /// Everything that it tells says that it is of this daemon.
     #[must_use]
-    pub fn in_home(self, home: Option<Box<str>>) -> Self {
+    pub fn in_home(self, home: Option<SmolStr>) -> Self {
         Self { home, ..self }
     }
 

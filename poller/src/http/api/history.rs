@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 use service::problem::ProblemResponse;
-use wire::{AppName, ServerId, Time};
+use wire::{AppName, ServerId, SmolStr, Time};
 
 use super::{app_name, past_or_present};
 use crate::app::App;
@@ -39,11 +39,11 @@ struct OneSeries {
     metric: String,
     unit: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<Box<str>>,
+    namespace: Option<SmolStr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instance_id: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pm2_home: Option<Box<str>>,
+    pm2_home: Option<SmolStr>,
     points: Vec<OnePoint>,
 }
 

@@ -135,21 +135,22 @@ impl ServerMemory {
             let counts = &process.restarts;
             let crashes = counts.crash.saturating_add(counts.oom);
             let restarts = counts.total().saturating_sub(counts.get(RestartCause::Unknown));
-            if !self.processes.contains_key(&process.instance) {
+            let new = || {
                 let minutes = window(a::CRASH_LOOP.name);
-                let memory = ProcessMemory {
+                ProcessMemory {
                     crashes: Rise::new(minutes, now, crashes),
                     restarts: Rise::new(minutes, now, restarts),
                     memory: Trend::new(2 * HOUR),
-                };
-                self.processes.insert(process.instance.clone(), memory);
-            } else if let Some(memory) = self.processes.get_mut(&process.instance) {
-                memory.crashes.note(now, crashes);
-                memory.restarts.note(now, restarts);
-            }
-            if let Some(bytes) = process.readings.memory_bytes
-                && let Some(memory) = self.processes.get_mut(&process.instance)
-            {
+                }
+            };
+            // Names are made anew for what is new only.
+            let memory = match self.processes.get_mut(&process.instance) {
+                Some(memory) => memory,
+                None => self.processes.entry(process.instance.clone()).or_insert_with(new),
+            };
+            memory.crashes.note(now, crashes);
+            memory.restarts.note(now, restarts);
+            if let Some(bytes) = process.readings.memory_bytes {
                 memory.memory.note(now, bytes as f64);
             }
         }
@@ -229,30 +230,36 @@ impl ServerMemory {
     ) -> u64 {
         let Some(memory) = self.processes.get(&process.instance) else { return 0 };
         let Instance { name, namespace, instance_id, pm2_home } = &process.instance;
-        let number = instance_id.to_string();
-        let mut labels =
-            vec![("namespace", &**namespace), ("name", name.as_str()), ("instance_id", &number)];
-        labels.extend(pm2_home.as_deref().map(|home| ("pm2_home", home)));
+        // Words are made for what is wrong: hardly anything is.
         let who =
-            format!("nstance {number} of {name} (namespace {namespace}) on {}", seen.id.as_str());
-        let mut tell = |alert, said| findings.push(finding(alert, seen, &labels, said));
+            || format!("nstance {instance_id} of {name} (namespace {namespace}) on {}", seen.id);
+        let mut tell = |alert, said| {
+            let number = instance_id.to_string();
+            let mut labels =
+                vec![("namespace", &**namespace), ("name", &**name), ("instance_id", &*number)];
+            labels.extend(pm2_home.as_deref().map(|home| ("pm2_home", home)));
+            findings.push(finding(alert, seen, &labels, said));
+        };
         if process.status == Status::Errored {
             let said =
-                format!("I{who} is errored. It does not run, and PM2 will not start it again.");
+                format!("I{} is errored. It does not run, and PM2 will not start it again.", who());
             tell(&a::ERRORED, said);
         }
         let crashes = memory.crashes.by();
         if crashes >= CRASHES && process.status != Status::Stopped {
-            let said =
-                format!("I{who} crashed or ran out of memory {crashes} times within 10 minutes.");
+            let said = format!(
+                "I{} crashed or ran out of memory {crashes} times within 10 minutes.",
+                who()
+            );
             tell(&a::CRASH_LOOP, said);
         }
         if let Some(latency) = process.readings.node.get("event_loop_latency_p95")
             && *latency > SLOW
         {
             let said = format!(
-                "Work in i{who} waits {:.0} ms for the event loop (95th percentile). Every request \
+                "Work in i{} waits {:.0} ms for the event loop (95th percentile). Every request \
                  to it waits that long.",
+                who(),
                 latency * 1000.0
             );
             tell(&a::EVENT_LOOP, said);
@@ -265,8 +272,9 @@ impl ServerMemory {
             && slope * (4 * HOUR) as f64 > room as f64
         {
             let said = format!(
-                "I{who} would grow by {:.0} MiB within 4 hours at the pace of the last two. The \
+                "I{} would grow by {:.0} MiB within 4 hours at the pace of the last two. The \
                  host has {} MiB left.",
+                who(),
                 slope * (4 * HOUR) as f64 / 1_048_576.0,
                 room >> 20
             );

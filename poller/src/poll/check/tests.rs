@@ -24,7 +24,7 @@ fn sampled(instance_id: u32) -> SampledProcess {
         readings: Readings {
             cpu_seconds: Some(1.5),
             memory_bytes: Some(1 << 20),
-            custom: vec![CustomMetric { name: "users".into(), value: -1.0, unit: String::new() }],
+            custom: vec![CustomMetric { name: "users".into(), value: -1.0, unit: "".into() }],
             ..Readings::default()
         },
     }
@@ -102,7 +102,7 @@ fn numbers_that_do_not_fit_are_refused() {
             page.after = 3;
             page.more = true;
         }),
-        ("no epoch", |page| page.journal.epoch.clear()),
+        ("no epoch", |page| page.journal.epoch = "".into()),
     ];
     for (what, change) in wrong {
         let mut page = page();
@@ -157,7 +157,7 @@ fn too_much_of_anything_is_refused() {
     assert!(check(page_of(1000), &from("e", 3), now()).is_ok());
     assert_eq!(refused(page_of(1001), &from("e", 3)), Reason::Limits);
     let long = "x".repeat(10_000);
-    let page = with(|process| process.readings.custom[0].name = long.clone());
+    let page = with(|process| process.readings.custom[0].name = long.as_str().into());
     assert_eq!(refused(page, &from("e", 3)), Reason::Limits);
     let page = with(|process| process.instance.namespace = long.clone().into());
     assert_eq!(refused(page, &from("e", 3)), Reason::Limits);

@@ -226,7 +226,7 @@ async fn slot(State(this): State<Exporter>, Path(slot): Path<String>) -> Json<Va
 
 fn position(inner: &Inner) -> JournalPosition {
     let next = inner.first + inner.entries.len() as u64;
-    JournalPosition { epoch: inner.epoch.clone(), first: inner.first, next }
+    JournalPosition { epoch: inner.epoch.as_str().into(), first: inner.first, next }
 }
 
 fn state(inner: &Inner) -> wire::State {
