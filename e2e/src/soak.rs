@@ -31,11 +31,11 @@ pub struct Settings {
 /// What was seen.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// MiB an hour by which the least resident memory of each twelfth of the time grew: what answers
-    /// are made in comes and goes, by ten MiB and more.
+    /// Least resident memory of each twelfth of the time, in MiB: what answers are made in comes and
+    /// goes, by ten MiB and more.
+    pub resident: Vec<f64>,
+    /// MiB an hour by which that grew.
     pub slope: f64,
-    /// MiB at the end.
-    pub resident: f64,
     /// Least and most descriptors.
     pub descriptors: (usize, usize),
     /// Largest write-ahead log, in bytes.
@@ -111,9 +111,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
     using.abort();
     let answers = (counts.all.load(Ordering::Relaxed), counts.wrong.load(Ordering::Relaxed));
     let least = descriptors.iter().copied().min().context("no look at it")?;
+    let floors = floors(&looks);
     Ok(Outcome {
-        slope: slope(&floors(&looks)),
-        resident: looks.last().map_or(f64::NAN, |(_, resident)| *resident),
+        resident: floors.iter().map(|(_, resident)| *resident).collect(),
+        slope: slope(&floors),
         descriptors: (least, descriptors.iter().copied().max().unwrap_or(least)),
         log,
         polls,

@@ -21,7 +21,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         let verdict = if is { "as it should be" } else { "WRONG" };
         writeln!(out, "{what:<70} {verdict}")
     };
-    line(&format!("memory: {resident:.1} MiB, {slope:+.2} MiB an hour"), slope < 1.0)?;
+    let resident: Vec<String> = resident.iter().map(|least| format!("{least:.1}")).collect();
+    line(&format!("memory: {slope:+.2} MiB an hour ({})", resident.join(" ")), slope < 1.0)?;
     let (least, most) = descriptors;
     line(&format!("descriptors: {least} to {most}"), most - least <= 150)?;
     line(&format!("write-ahead log: {log} bytes at most"), log <= 16 << 20)?;
