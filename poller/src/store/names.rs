@@ -217,3 +217,22 @@ async fn forget(
     let done = sqlx::query(sql).bind(server).bind(now - UNSEEN).execute(connection).await?;
     Ok(done.rows_affected() > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_in_any_order() {
+        let names = ["heap_used", "", "a name that is longer than what is kept in place"];
+        let mut known = Known::default();
+        for (id, name) in (0..).zip(names) {
+            known.all.insert((name.into(), "bytes".into()), Name { id, last_seen: 0 });
+        }
+        let mut id = |name, unit| known.get(&Metric { name, unit }).map(|name| name.id);
+        for place in [0, 1, 2, 0, 1, 2, 2, 1, 0, 2, 0, 1] {
+            assert_eq!(id(names[place], "bytes"), i64::try_from(place).ok());
+            assert_eq!(id(names[place], "seconds"), None, "the same name of another unit");
+        }
+    }
+}
