@@ -78,7 +78,12 @@ pub struct Writer {
 impl Writer {
     /// An empty page.
     pub fn new(format: Format) -> Self {
-        Self { out: String::with_capacity(8 * 1024), format }
+        Self::with_capacity(format, 8 * 1024)
+    }
+
+    /// For a page of about so many bytes: one that is longer is moved as it grows.
+    pub fn with_capacity(format: Format, bytes: usize) -> Self {
+        Self { out: String::with_capacity(bytes), format }
     }
 
     /// All samples of one family: `write` is given a function that takes labels and a value.

@@ -115,7 +115,6 @@ pub(super) async fn show(
 }
 
 fn page(app: &App, caller: &Caller, format: Format) -> String {
-    let mut writer = Writer::new(format);
     let stale_after = app.fleet.stale_after();
     let members: Vec<(Member, Labels, bool)> = app
         .fleet
@@ -128,6 +127,7 @@ fn page(app: &App, caller: &Caller, format: Format) -> String {
             (member, labels, up)
         })
         .collect();
+    let mut writer = Writer::with_capacity(format, size(&members));
     servers(&mut writer, &members);
     writer.family(&CERTIFICATE, |samples| {
         for (member, labels, _) in &members {
@@ -163,6 +163,19 @@ fn page(app: &App, caller: &Caller, format: Format) -> String {
     store(&mut writer, app.store.activity());
     writer.gathered(&app.metrics.registry.gather());
     writer.finish()
+}
+
+/// Most that a page has room for from the beginning.
+const ROOM: usize = 64 << 20;
+
+/// More than the page of most fleets: room that is not written to costs nothing, and to move the page
+/// as it grows takes as long as to write it.
+fn size(members: &[(Member, Labels, bool)]) -> usize {
+    let processes = |(member, _, _): &(Member, Labels, bool)| {
+        member.state.as_ref().map_or(0, |state| state.processes.len())
+    };
+    let things = members.len() + members.iter().map(processes).sum::<usize>();
+    (64 * 1024 + things.saturating_mul(4 * 1024)).min(ROOM)
 }
 
 fn store(writer: &mut Writer, activity: Activity) {
