@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -82,6 +82,10 @@ impl Limits {
     }
 }
 
+/// How long the address may still be held for one that was killed: a program that it was just
+/// starting has its sockets until it runs.
+const PREDECESSOR: Duration = Duration::from_secs(1);
+
 /// Binds `address`, refusing to be reachable beyond loopback by people nobody checks.
 ///
 /// # Errors
@@ -96,9 +100,20 @@ pub async fn bind(address: SocketAddr, has_credentials: bool) -> Result<TcpListe
             ),
         ));
     }
-    TcpListener::bind(address).await.map_err(|error| {
-        Failure::new(Exit::Listen, anyhow::anyhow!("listen: {address} cannot be used: {error}"))
-    })
+    let end = Instant::now() + PREDECESSOR;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            bound => {
+                return bound.map_err(|error| {
+                    let what = anyhow::anyhow!("listen: {address} cannot be used: {error}");
+                    Failure::new(Exit::Listen, what)
+                });
+            }
+        }
+    }
 }
 
 /// An extension of requests that came over TLS.
