@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A poll is some hundred small pieces of memory, taken and given back: a sixth of its CPU by the
-/// system's allocator. Huge pages (`no_thp`) are half empty here, and no quicker.
+/// A poll is many small pieces of memory, taken and given back: a sixth of its CPU by the system's
+/// allocator, when names were pieces too. Huge pages (`no_thp`) are half empty here, and no quicker.
 #[global_allocator]
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -25,5 +25,16 @@ fn keep_little_memory() {
         libmimalloc_sys::mi_option_set(PURGE_DELAY, 0);
         #[cfg(target_env = "gnu")]
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[allow(unsafe_code, reason = "the setting has no safe name")]
+    fn the_setting_is_where_it_is_thought_to_be() {
+        // SAFETY: nothing sets it here.
+        let delay = unsafe { libmimalloc_sys::mi_option_get(super::PURGE_DELAY) };
+        assert_eq!(delay, 1000, "mimalloc's own, which no other setting has");
     }
 }

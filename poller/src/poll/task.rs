@@ -308,8 +308,8 @@ impl Task {
         let begun = Instant::now();
         let storing = &mut self.storing;
         let ended = tokio::time::timeout_at(until, async {
-            let begun = self.tools.store.begin_ingest(ingest).await?;
-            storing.insert(begun).await
+            let ingesting = self.tools.store.begin_ingest(ingest).await?;
+            storing.insert(ingesting).await
         })
         .await;
         self.stored += begun.elapsed();

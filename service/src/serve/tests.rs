@@ -185,11 +185,9 @@ async fn nobody_listens_beyond_loopback_without_a_credential() {
 }
 
 #[tokio::test]
-async fn an_address_is_waited_for_a_moment_and_not_for_ever() {
+async fn an_address_that_is_given_up_in_a_moment_is_waited_for() {
     let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = held.local_addr().unwrap();
-    let error = bind(address, false).await.unwrap_err();
-    assert!(error.to_string().contains("cannot be used"), "{error}");
     let given_up = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         drop(held);
