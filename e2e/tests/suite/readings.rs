@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics, wait_for_instances};
-use e2e::{Pm2, SOON, process, wait_until};
+use e2e::{Client, Pm2, Port, SOON, process, wait_until};
 use serde_json::json;
 use wire::Status;
 
@@ -117,6 +117,30 @@ async fn cpu_is_a_counter_that_rises_as_the_process_works() -> Result<()> {
         assert!(told > last);
         last = told;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn http_requests_are_told_by_the_second() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let port = Port::free()?;
+    let env = json!({"PORT": port.number().to_string()});
+    pm2.start_apps(vec![json!({"name": "web", "script": "web.js", "env": env})]).await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    let web = Client::new(format!("http://{}", port.address()))?;
+    // PM2 has a rate five seconds after the start, and calls it requests a minute.
+    let rate = wait_until("a rate is told", SOON, async || {
+        for _ in 0..10 {
+            web.get("/").await.ok()?;
+        }
+        let page = metrics(exporter.client()).await.ok()?;
+        let told = page.value("pm2_process_http_requests_per_second", &[("name", "web")]).ok()?;
+        (told > 10.0).then_some(told)
+    })
+    .await?;
+    let reported = &pm2.processes_of("web")?[0]["pm2_env"]["axm_monitor"]["HTTP"]["value"];
+    let reported = reported.as_f64().with_context(|| format!("no rate: {reported}"))?;
+    assert!((rate - reported).abs() < reported / 2.0, "told {rate}, PM2 has {reported}");
     Ok(())
 }
 

@@ -48,9 +48,8 @@ fn known(kind: &str, unit: &str) -> Option<(&'static str, f64)> {
         "internal/libuv/requests" => ("active_requests", 1.0),
         "internal/libuv/latency/p50" => ("event_loop_latency", time),
         "internal/libuv/latency/p95" => ("event_loop_latency_p95", time),
-        "internal/http/builtin/reqs" => {
-            ("http_rate", if unit == "req/sec" { 1.0 } else { 1.0 / 60.0 })
-        }
+        // Called req/min by every version, and counted by the second by every version.
+        "internal/http/builtin/reqs" => ("http_rate", 1.0),
         "internal/http/builtin/latency/p50" => ("http_latency", time),
         "internal/http/builtin/latency/p95" => ("http_latency_p95", time),
         _ => return None,
@@ -123,7 +122,7 @@ mod tests {
                 "Event Loop Latency":{"unit":"ms","type":"internal/libuv/latency/p50","value":"-0.39"},
                 "Event Loop Latency p95":{"unit":"ms","type":"internal/libuv/latency/p95","value":"250"},
                 "Active handles":{"type":"internal/libuv/handles","value":4},
-                "HTTP":{"unit":"req/min","type":"internal/http/builtin/reqs","value":120}}"#,
+                "HTTP":{"unit":"req/min","type":"internal/http/builtin/reqs","value":3.95}}"#,
         );
         let expected = [
             ("active_handles", 4.0),
@@ -131,7 +130,7 @@ mod tests {
             ("event_loop_latency_p95", 0.25),
             ("heap_usage", 0.5),
             ("heap_used", 5.5 * 1024.0 * 1024.0),
-            ("http_rate", 2.0),
+            ("http_rate", 3.95),
         ];
         assert_eq!(
             metrics.node.iter().map(|(k, v)| (k.as_str(), *v)).collect::<Vec<_>>(),
