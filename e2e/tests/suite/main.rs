@@ -30,6 +30,7 @@ mod prometheus;
 mod readings;
 mod refusals;
 mod relayed_pages;
+mod restarts;
 mod secrets;
 mod several_homes;
 mod shows_processes;

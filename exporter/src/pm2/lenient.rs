@@ -99,3 +99,24 @@ impl Lenient {
         self.millis().and_then(|number| u32::try_from(number).ok())
     }
 }
+
+/// A value, or a list of some.
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    Many(Vec<Lenient>),
+    One(Lenient),
+    #[default]
+    Nothing,
+}
+
+impl OneOrMany {
+    pub(super) fn holds(&self, number: i64) -> bool {
+        let is_it = |value: &Lenient| value.millis() == Some(number);
+        match self {
+            Self::Many(values) => values.iter().any(is_it),
+            Self::One(value) => is_it(value),
+            Self::Nothing => false,
+        }
+    }
+}

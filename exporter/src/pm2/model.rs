@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use wire::{AppName, SmolStr, Status, Time};
 
 use super::custom::{self, NodeMetrics};
-use super::lenient::{FirstText, Lenient, Text};
+use super::lenient::{FirstText, Lenient, OneOrMany, Text};
 
 /// A process as PM2 lists it.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,10 @@ pub struct Listed {
     pub is_placeholder: bool,
     /// Exit code of the last end.
     pub exit_code: Option<i32>,
+    /// Whether PM2 starts it again when it ends by itself.
+    pub autorestart: bool,
+    /// It ended with a code after which PM2 is to leave it.
+    pub ended_as_told: bool,
     /// What PM2 itself measured and keeps, for other exporters' pages.
     pub kept: Kept,
     /// What Node.js and the application report.
@@ -152,6 +156,8 @@ struct RawEnv<'a> {
     #[serde(borrow)]
     args: FirstText<'a>,
     exit_code: Lenient,
+    autorestart: Lenient,
+    stop_exit_codes: OneOrMany,
     pmx_module: Lenient,
     instances: Lenient,
     prev_restart_delay: Lenient,
@@ -163,6 +169,7 @@ impl RawEnv<'_> {
         let status = Status::from_pm2(&self.status.0);
         let own = file_name(&self.pm_exec_path.0) == "pm2-exporter";
         let started_at = self.pm_uptime.millis().filter(|millis| *millis > 0);
+        let exit_code = self.exit_code.millis();
         Some(Listed {
             pm_id,
             name: name.parse().ok()?,
@@ -187,7 +194,13 @@ impl RawEnv<'_> {
             err_log: self.pm_err_log_path.0.as_ref().into(),
             is_module: matches!(self.pmx_module, Lenient::Truth(true)),
             is_placeholder: own && self.args.0.as_deref() == Some("placeholder"),
-            exit_code: self.exit_code.millis().and_then(|code| i32::try_from(code).ok()),
+            exit_code: exit_code.and_then(|code| i32::try_from(code).ok()),
+            autorestart: match &self.autorestart {
+                Lenient::Truth(truth) => *truth,
+                Lenient::Text(text) => text != "false",
+                _ => true,
+            },
+            ended_as_told: exit_code.is_some_and(|code| self.stop_exit_codes.holds(code)),
             kept: Kept {
                 instances: self.instances.whole().unwrap_or(1),
                 prev_restart_delay: self.prev_restart_delay.number(),

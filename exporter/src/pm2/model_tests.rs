@@ -33,6 +33,24 @@ fn a_real_list_is_read() {
 }
 
 #[test]
+fn what_pm2_leaves_ended_is_known() {
+    for (fields, autorestart, ended_as_told) in [
+        ("\"exit_code\":0", true, false),
+        ("\"autorestart\":true,\"stop_exit_codes\":[],\"exit_code\":0", true, false),
+        ("\"autorestart\":false,\"stop_exit_codes\":null", false, false),
+        ("\"autorestart\":\"false\",\"stop_exit_codes\":[0,\"3\"]", false, false),
+        ("\"stop_exit_codes\":[0,\"3\"],\"exit_code\":3", true, true),
+        ("\"stop_exit_codes\":0,\"exit_code\":0", true, true),
+    ] {
+        let json =
+            format!("{{\"event\":\"exit\",\"process\":{{\"name\":\"a\",\"pm_id\":0,{fields}}}}}");
+        let process = process_event(json.as_bytes()).unwrap().unwrap().process;
+        let found = (process.autorestart, process.ended_as_told);
+        assert_eq!(found, (autorestart, ended_as_told), "{fields}");
+    }
+}
+
+#[test]
 fn no_environment_value_is_kept() {
     assert!(std::str::from_utf8(LIST).unwrap().contains("canary123"));
     let (list, _) = list(LIST).unwrap();

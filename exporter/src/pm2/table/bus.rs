@@ -116,30 +116,37 @@ impl Table {
         }
         row.told_end_of = run;
         let (code, signal) = how(event.process.exit_code, told, asked);
+        let Listed { status, autorestart, ended_as_told, .. } = event.process;
+        // A job that is done: nobody asked, and PM2 does not start it again.
+        let done = ended_as_told || !autorestart && code == Some(0);
         let cause = match (event.outgoing, over_memory, asked, intent) {
-            (true, ..) => RestartCause::Reload,
-            (_, true, ..) => RestartCause::Oom,
-            (_, _, true, Some(Intent::Restart(cause))) => cause,
-            (_, _, true, _) => RestartCause::Manual,
-            _ => RestartCause::Crash,
+            (true, ..) => Some(RestartCause::Reload),
+            (_, true, ..) => Some(RestartCause::Oom),
+            (_, _, true, Some(Intent::Restart(cause))) => Some(cause),
+            (_, _, true, _) => Some(RestartCause::Manual),
+            _ if done => None,
+            _ => Some(RestartCause::Crash),
         };
         self.over_memory.retain(|other| *other != pm_id);
         if current {
-            row.end = match intent.filter(|_| asked && !over_memory) {
-                Some(Intent::Stop) => End::Stopped,
-                Some(Intent::Restart(cause)) => End::ByItself(cause),
-                None if asked && !over_memory => End::Asked,
-                None => End::ByItself(cause),
+            let left = !asked && (status == Status::Errored || ended_as_told || !autorestart);
+            row.end = match (intent.filter(|_| asked && !over_memory), cause) {
+                (Some(Intent::Stop), _) => End::Stopped,
+                (Some(Intent::Restart(cause)), _) => End::ByItself(cause),
+                (None, _) if asked && !over_memory => End::Asked,
+                (None, Some(cause)) if !left => End::ByItself(cause),
+                // PM2 starts it again only when it is asked to, or at a time set for it.
+                (None, _) => End::Stopped,
             };
             row.listed.exit_code = code;
         }
         let exit = ExitInfo { code, signal: signal.clone(), at: event.at };
-        let severity = if asked { Severity::Info } else { Severity::Warning };
+        let severity = if asked || cause.is_none() { Severity::Info } else { Severity::Warning };
         let mut told = event_of(row, EventKind::EXIT, severity);
         told.message = format!("{} ended {}", row.instance.name, in_words(&exit));
         told.exit_code = code;
         told.signal = signal;
-        told.cause = Some(cause);
+        told.cause = cause;
         outcome.events.push((event.at, told));
         if std::mem::take(&mut row.gave_up) || event.process.status == Status::Errored {
             let mut errored = event_of(row, EventKind::ERRORED, Severity::Critical);

@@ -99,6 +99,7 @@ impl Table {
     pub(super) fn insert_listed(&mut self, listed: Listed) {
         let (start, restart_time) = (listed.started_at, listed.restart_time);
         let (pm_id, runs) = (listed.pm_id, listed.status == Status::Online);
+        let least = u64::from(listed.autorestart);
         let Some(instance) = self.insert(listed) else { return };
         // What ran before the first list is known from that, however late the bus tells of its start.
         if !self.known
@@ -112,10 +113,11 @@ impl Table {
             return;
         }
         // Started while nobody looked: before the first look, or while the daemon or this
-        // program was away. PM2's own counter says how often, unless it began anew.
+        // program was away. PM2's own counter says how often, unless it began anew. A job that it
+        // does not start again by itself was merely started, as far as that says.
         let more = match ledger.last_start {
             None => restart_time,
-            Some(_) => restart_time.saturating_sub(ledger.restart_time).max(1),
+            Some(_) => restart_time.saturating_sub(ledger.restart_time).max(least),
         };
         ledger.restarts.add(RestartCause::Unknown, more);
         ledger.last_start = start;

@@ -64,7 +64,7 @@ enum End {
     ByItself(RestartCause),
     /// PM2 was asked to end it, and may say why.
     Asked,
-    /// PM2 was asked to stop it: what follows is a start.
+    /// PM2 was asked to stop it, gave up on it, or leaves it as it is done: what follows is a start.
     Stopped,
 }
 

@@ -90,6 +90,11 @@ fn a_crash_loop_ends_errored_with_its_exit_told_first() {
     assert_eq!(crash.last_exit.unwrap().code, Some(1));
 }
 
+fn told(outcome: &Outcome) -> Vec<(String, Option<RestartCause>, Severity)> {
+    let events = outcome.events.iter().map(|(_, event)| event);
+    events.map(|event| (event.kind.to_string(), event.cause, event.severity)).collect()
+}
+
 fn listed(pm_id: u32, name: &str, started: i64, restart_time: u64) -> Listed {
     Listed {
         pm_id,
@@ -109,6 +114,8 @@ fn listed(pm_id: u32, name: &str, started: i64, restart_time: u64) -> Listed {
         is_module: false,
         is_placeholder: false,
         exit_code: None,
+        autorestart: true,
+        ended_as_told: false,
         kept: Kept::default(),
         metrics: NodeMetrics::default(),
     }
@@ -227,6 +234,67 @@ fn a_start_after_a_stop_is_no_restart_whoever_asked() {
     said(&mut table, "online", Status::Launching, &new);
     list(&mut table, &[new]);
     assert_eq!(process(&table, "api").restarts.total(), 0);
+}
+
+#[test]
+fn a_job_that_is_done_did_not_crash_and_its_next_start_is_no_restart() {
+    let mut table = Table::default();
+    let job = |start: i64| Listed { autorestart: false, ..listed(0, "job", start, 0) };
+    list(&mut table, &[job(10)]);
+    let ended = |code: i32| Listed { exit_code: Some(code), ..job(10) };
+    let end = said(&mut table, "exit", Status::Stopped, &ended(0));
+    assert_eq!(told(&end), [("exit".to_owned(), None, Severity::Info)]);
+    // Its time has come; somebody starts it by hand.
+    said(&mut table, "online", Status::Launching, &job(20));
+    said(&mut table, "exit", Status::Stopped, &Listed { exit_code: Some(0), ..job(20) });
+    said(&mut table, "online", Status::Launching, &job(30));
+    said(&mut table, "restart", Status::Online, &job(30));
+    // One that fails is told as what it is, and is not restarted either.
+    let end = said(&mut table, "exit", Status::Stopped, &Listed { exit_code: Some(1), ..job(30) });
+    let crash = ("exit".to_owned(), Some(RestartCause::Crash), Severity::Warning);
+    assert_eq!(told(&end), [crash]);
+    said(&mut table, "online", Status::Launching, &job(40));
+    list(&mut table, &[job(40)]);
+    assert_eq!(process(&table, "job").restarts.total(), 0);
+    // Nor is what it did while nobody looked.
+    let kept = table.counters().unwrap();
+    let mut table = Table::default();
+    table.restore(&kept).unwrap();
+    list(&mut table, &[job(90)]);
+    assert_eq!(process(&table, "job").restarts.total(), 0);
+}
+
+#[test]
+fn a_code_at_which_pm2_leaves_it_is_no_crash_and_others_are() {
+    let mut table = Table::default();
+    let (run, next) = (listed(0, "api", 10, 0), listed(0, "api", 20, 0));
+    list(&mut table, std::slice::from_ref(&run));
+    let ended = Listed { exit_code: Some(3), ended_as_told: true, ..run };
+    let end = said(&mut table, "exit", Status::Stopped, &ended);
+    assert_eq!(told(&end), [("exit".to_owned(), None, Severity::Info)]);
+    said(&mut table, "online", Status::Launching, &next);
+    assert_eq!(process(&table, "api").restarts.total(), 0);
+    // PM2 restarts it after an end with code 0 too.
+    said(&mut table, "exit", Status::Stopped, &Listed { exit_code: Some(0), ..next });
+    said(&mut table, "online", Status::Launching, &listed(0, "api", 30, 1));
+    assert_eq!(process(&table, "api").restarts, RestartCounts { crash: 1, ..Default::default() });
+}
+
+#[test]
+fn a_start_after_pm2_gave_up_is_no_crash() {
+    let mut table = Table::default();
+    let last = listed(0, "api", 10, 15);
+    list(&mut table, std::slice::from_ref(&last));
+    let before = process(&table, "api").restarts;
+    said(&mut table, "restart overlimit", Status::Errored, &last);
+    said(&mut table, "exit", Status::Errored, &last);
+    said(&mut table, "online", Status::Launching, &listed(0, "api", 20, 15));
+    said(&mut table, "restart", Status::Online, &listed(0, "api", 20, 15));
+    assert_eq!(process(&table, "api").restarts, before);
+    // Its next crash is one.
+    said(&mut table, "exit", Status::Stopped, &listed(0, "api", 20, 15));
+    said(&mut table, "online", Status::Launching, &listed(0, "api", 30, 16));
+    assert_eq!(process(&table, "api").restarts.crash, before.crash + 1);
 }
 
 #[test]

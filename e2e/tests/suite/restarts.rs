@@ -1,0 +1,62 @@
+//! What counts as a restart, and that series go on whoever starts what anew.
+
+use anyhow::Result;
+use e2e::scene::{self, instances, wait_for_instances};
+use e2e::{Client, Pm2, SOON, wait_until};
+use serde_json::json;
+use wire::{EventKind, RestartCounts, Severity, Status};
+
+/// Kind, exit code and severity of every event of an app.
+async fn events(client: &Client, app: &str) -> Result<Vec<wire::Event>> {
+    let page: wire::JournalPage = client.json("/api/journal?after=0").await?;
+    let events = page.entries.into_iter().filter_map(|entry| match entry.record {
+        wire::Record::Event(event) => Some(event),
+        _ => None,
+    });
+    Ok(events.filter(|event| event.app.as_deref() == Some(app)).collect())
+}
+
+#[tokio::test]
+async fn a_job_that_runs_on_a_schedule_is_no_crash_loop() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    let client = exporter.client();
+    pm2.start_apps(vec![json!({
+        "name": "job", "script": "job.js", "autorestart": false, "cron_restart": "*/2 * * * * *",
+    })])
+    .await?;
+    let exits = wait_until("three runs", SOON, async || {
+        let mut events = events(client, "job").await.ok()?;
+        events.retain(|event| event.kind == EventKind::EXIT);
+        (events.len() >= 3).then_some(events)
+    })
+    .await?;
+    for exit in exits {
+        let told = (exit.exit_code, exit.cause, exit.severity);
+        assert_eq!(told, (Some(0), None, Severity::Info), "{exit:?}");
+    }
+    assert_eq!(instances(client, "job").await?[0].restarts, RestartCounts::default());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_by_hand_of_what_pm2_gave_up_on_is_no_crash() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    let client = exporter.client();
+    let app = json!({"name": "app", "script": "crash-loop.js", "max_restarts": 2});
+    pm2.start_apps(vec![app]).await?;
+    wait_for_instances(client, "app", Status::Errored, 1).await?;
+    pm2.cli(&["restart", "app"]).await?;
+    let onlines = wait_until("it is given up again", SOON, async || {
+        let events = events(client, "app").await.ok()?;
+        let count = |kind| events.iter().filter(|event| event.kind == kind).count() as u64;
+        (count(EventKind::ERRORED) == 2).then(|| count(EventKind::ONLINE))
+    })
+    .await?;
+    // All starts but the first and the one by hand.
+    let restarts = instances(client, "app").await?[0].restarts;
+    assert_eq!(restarts, RestartCounts { crash: onlines - 2, ..Default::default() });
+    assert_eq!(pm2.processes_of("app")?[0]["pm2_env"]["restart_time"], restarts.crash);
+    Ok(())
+}
