@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use e2e::scene::{self, instances, wait_for_instances};
-use e2e::{Client, Pm2, SOON, wait_until};
+use e2e::{Client, Pm2, Port, SOON, wait_until};
+use reqwest::Method;
 use serde_json::json;
 use wire::{EventKind, RestartCounts, Severity, Status};
 
@@ -58,5 +59,24 @@ async fn a_start_by_hand_of_what_pm2_gave_up_on_is_no_crash() -> Result<()> {
     let restarts = instances(client, "app").await?[0].restarts;
     assert_eq!(restarts, RestartCounts { crash: onlines - 2, ..Default::default() });
     assert_eq!(pm2.processes_of("app")?[0]["pm2_env"]["restart_time"], restarts.crash);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_is_counted_as_one() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let port = Port::free()?;
+    let (exporter, token) = scene::exporter_with_slot(pm2.home(), &port).await?;
+    let client = exporter.client().with_token(token);
+    let repository = scene::repository("")?;
+    let body = json!({"repository": format!("file://{}", repository.path().display())});
+    let mut counted = Vec::new();
+    for _ in 0..2 {
+        let request = client.request(Method::POST, "/api/slots/a/deploy?wait=60s").json(&body);
+        client.send(request).await?.ok()?;
+        counted.push(wait_for_instances(&client, "slot-a", Status::Online, 1).await?[0].restarts);
+    }
+    let expected = RestartCounts { deploy: counted[0].deploy + 1, ..Default::default() };
+    assert_eq!(counted[1], expected, "{counted:?}");
     Ok(())
 }

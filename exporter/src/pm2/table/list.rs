@@ -100,7 +100,11 @@ impl Table {
         let (start, restart_time) = (listed.started_at, listed.restart_time);
         let (pm_id, runs) = (listed.pm_id, listed.status == Status::Online);
         let least = u64::from(listed.autorestart);
+        let has_process = listed.status.has_process();
         let Some(instance) = self.insert(listed) else { return };
+        if !has_process && let Some(row) = self.rows.get_mut(&pm_id) {
+            row.end = End::Stopped;
+        }
         // What ran before the first list is known from that, however late the bus tells of its start.
         if !self.known
             && runs
@@ -143,7 +147,7 @@ impl Table {
         }
         self.ledgers.entry(instance.clone()).or_default();
         let row = Row {
-            end: if listed.status.has_process() { End::Not } else { End::Stopped },
+            end: End::Not,
             instance: instance.clone(),
             undecided: Undecided::Not,
             told_end_of: None,

@@ -339,7 +339,9 @@ fn a_deploy_by_this_program_is_counted_for_the_new_process() {
     list(&mut table, std::slice::from_ref(&old));
     table.intend(&old.name, Some(Intent::Restart(RestartCause::Deploy)));
     ended_by_request(&mut table, &old);
-    said(&mut table, "online", Status::Launching, &new);
+    // What is started over the socket is called stopped until PM2 has told of its start.
+    said(&mut table, "online", Status::Stopped, &new);
+    said(&mut table, "start", Status::Online, &new);
     list(&mut table, &[new]);
     assert_eq!(
         process(&table, "slot-a").restarts,
