@@ -65,6 +65,8 @@ async fn a_start_by_hand_of_what_pm2_gave_up_on_is_no_crash() -> Result<()> {
 #[tokio::test]
 async fn a_deployment_is_counted_as_one() -> Result<()> {
     let pm2 = Pm2::start().await?;
+    // Where nothing else runs, PM2 gives the number of the old process to the new one.
+    pm2.start_apps(vec![json!({"name": "web", "script": "web.js"})]).await?;
     let port = Port::free()?;
     let (exporter, token) = scene::exporter_with_slot(pm2.home(), &port).await?;
     let client = exporter.client().with_token(token);
@@ -78,5 +80,41 @@ async fn a_deployment_is_counted_as_one() -> Result<()> {
     }
     let expected = RestartCounts { deploy: counted[0].deploy + 1, ..Default::default() };
     assert_eq!(counted[1], expected, "{counted:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_resurrected_was_restarted_once() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let port = Port::free()?;
+    let env = json!({"PORT": port.number().to_string()});
+    pm2.start_apps(vec![
+        json!({"name": "many", "script": "cluster.js", "instances": 2, "env": env}),
+        json!({"name": "one", "script": "web.js"}),
+    ])
+    .await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    let client = exporter.client();
+    wait_for_instances(client, "many", Status::Online, 2).await?;
+    let before = pm2.pid_of("one")?;
+    pm2.cli(&["save"]).await?;
+    pm2.cli(&["kill"]).await?;
+    pm2.cli(&["resurrect"]).await?;
+    wait_until("all is back", SOON, async || {
+        let one = instances(client, "one").await.ok()?;
+        one.first()?.pid.filter(|pid| *pid != before)
+    })
+    .await?;
+    let mut found = wait_for_instances(client, "many", Status::Online, 2).await?;
+    found.extend(instances(client, "one").await?);
+    // All that the bus has to tell was told when this one ends.
+    pm2.cli(&["delete", "one"]).await?;
+    wait_until("one is gone", SOON, async || {
+        instances(client, "one").await.ok()?.is_empty().then_some(())
+    })
+    .await?;
+    found.extend(instances(client, "many").await?);
+    let expected = RestartCounts { unknown: 1, ..Default::default() };
+    assert!(found.iter().all(|process| process.restarts == expected), "{found:?}");
     Ok(())
 }

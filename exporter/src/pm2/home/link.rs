@@ -143,7 +143,7 @@ impl Home {
             }
             was_up
         };
-        self.table(|table| table.clear());
+        self.table(|table| table.clear(Time::now()));
         self.answered();
         if was_up {
             let message = format!("lost the PM2 daemon: {reason}");

@@ -181,8 +181,9 @@ impl Table {
             row.listed.status = Status::Online;
             return;
         }
-        let replaced = row.listed.pid.is_some() && row.end == End::Not;
-        let pid = if row.listed.started_at == started_at { row.listed.pid } else { None };
+        let other_run = row.listed.started_at != started_at;
+        let replaced = other_run && row.listed.pid.is_some() && row.end == End::Not;
+        let pid = if other_run { None } else { row.listed.pid };
         let metrics = std::mem::take(&mut row.listed.metrics);
         row.listed = Listed { pid, metrics, status: Status::Online, ..event.process.clone() };
         self.came_online(event.process.pm_id, event.at, new, replaced, outcome);
@@ -203,6 +204,7 @@ impl Table {
     ) {
         let Some(row) = self.rows.get_mut(&pm_id) else { return };
         let intent = self.intents.get(&row.instance.name).copied();
+        let orphaned = self.orphans.remove(&row.instance);
         let cause = match row.end {
             End::ByItself(cause) => Some(cause),
             End::Asked => {
@@ -217,7 +219,7 @@ impl Table {
             // A slot's new process, in the place of a deleted one.
             End::Not if new => match intent {
                 Some(Intent::Restart(cause @ RestartCause::Deploy)) => Some(cause),
-                _ => None,
+                _ => orphaned.then_some(RestartCause::Unknown),
             },
             End::Not | End::Stopped => None,
         };

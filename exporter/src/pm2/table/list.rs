@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wire::{EventKind, Instance, RestartCause, Severity, Status, Time};
 
-use super::{End, MAX_LEDGERS, Outcome, Row, Table, Undecided, deleted, event_of};
+use super::{End, KILL_TAKES, MAX_LEDGERS, Outcome, Row, Table, Undecided, deleted, event_of};
 use crate::pm2::custom::NodeMetrics;
 use crate::pm2::model::{Kept, Listed};
 
@@ -21,8 +21,10 @@ impl Table {
             .map(|row| row.listed.pm_id)
             .filter(|pm_id| !list.iter().any(|listed| listed.pm_id == *pm_id))
             .collect();
+        self.deleted.retain(|(at, _)| now.millis_since(*at) < KILL_TAKES);
         for pm_id in gone {
             if let Some(row) = self.rows.remove(&pm_id) {
+                self.deleted.push((now, row.instance.clone()));
                 outcome.events.push((now, deleted(&row)));
                 outcome.changed = true;
                 outcome.drifted = true;
@@ -112,6 +114,8 @@ impl Table {
         {
             row.told_start = start;
         }
+        // Otherwise it is a new one, and the bus tells of its start.
+        let unseen = self.orphans.remove(&instance) || !self.known;
         let Some(ledger) = self.ledgers.get_mut(&instance) else { return };
         if ledger.last_start == start {
             return;
@@ -120,8 +124,8 @@ impl Table {
         // program was away. PM2's own counter says how often, unless it began anew. A job that it
         // does not start again by itself was merely started, as far as that says.
         let more = match ledger.last_start {
-            None => restart_time,
-            Some(_) => restart_time.saturating_sub(ledger.restart_time).max(least),
+            Some(_) if unseen => restart_time.saturating_sub(ledger.restart_time).max(least),
+            _ => restart_time,
         };
         ledger.restarts.add(RestartCause::Unknown, more);
         ledger.last_start = start;

@@ -20,6 +20,9 @@ pub use view::LogFile;
 /// Apps whose counters are remembered after the last of their processes is gone.
 const MAX_LEDGERS: usize = 5_000;
 
+/// What was deleted within this many milliseconds before the daemon went, went with it.
+const KILL_TAKES: i64 = 10_000;
+
 /// What follows from something that PM2 said.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -116,6 +119,10 @@ pub struct Table {
     exits: HashMap<u32, (i32, Box<str>)>,
     over_memory: Vec<u32>,
     intents: HashMap<AppName, Intent>,
+    /// What a daemon that is gone had: whoever starts it anew, that is a restart nobody saw.
+    orphans: HashSet<Instance>,
+    /// What was found deleted, and when: perhaps by a daemon that is about to go.
+    deleted: Vec<(Time, Instance)>,
     filter: Filter,
     /// The daemon's directory, where there are several.
     home: Option<SmolStr>,
@@ -141,6 +148,8 @@ impl Table {
             exits: HashMap::new(),
             over_memory: Vec::new(),
             intents: HashMap::new(),
+            orphans: HashSet::new(),
+            deleted: Vec::new(),
             filter,
             home: None,
             heard: 0,
@@ -161,9 +170,16 @@ impl Table {
     }
 
     /// The daemon is gone, and what it knew with it. Counters stay.
-    pub fn clear(&mut self) {
+    pub fn clear(&mut self, now: Time) {
+        let rows = std::mem::take(&mut self.rows).into_values().map(|row| row.instance);
+        // `pm2 kill` deletes everything first, one after the other.
+        let deleted = std::mem::take(&mut self.deleted).into_iter();
+        let deleted = deleted.filter(|(at, _)| now.millis_since(*at) < KILL_TAKES);
+        // The daemon may be looked for many times until there is one.
+        if self.known {
+            self.orphans = rows.chain(deleted.map(|(_, instance)| instance)).collect();
+        }
         self.known = false;
-        self.rows.clear();
         self.exits.clear();
         self.over_memory.clear();
     }

@@ -162,11 +162,40 @@ fn counters_outlive_the_daemon() {
     said(&mut table, "exit", Status::Stopped, &listed(0, "api", 10, 0));
     said(&mut table, "online", Status::Launching, &listed(0, "api", 20, 1));
     assert_eq!(process(&table, "api").restarts.crash, 1);
-    table.clear();
+    table.clear(Time::from_millis(0));
     assert!(table.processes(|_| Readings::default()).is_empty());
     list(&mut table, &[listed(0, "api", 30, 0)]);
     let restarts = process(&table, "api").restarts;
     assert_eq!((restarts.crash, restarts.unknown), (1, 1));
+}
+
+#[test]
+fn what_a_new_daemon_resurrects_is_one_restart_whoever_tells_first() {
+    let (old, new) = (listed(0, "api", 10, 0), listed(0, "api", 30, 0));
+    let told = |table: &mut Table| {
+        said(table, "online", Status::Launching, &new);
+        said(table, "start", Status::Online, &new);
+    };
+    let launching = Listed { status: Status::Launching, pid: None, ..new.clone() };
+    // The new daemon's first list has nothing yet, or the process, or it is being started.
+    let lists = [&[vec![], vec![new.clone()]][..], &[vec![new.clone()]], &[vec![launching]], &[]];
+    for (lists, found_deleted) in lists.iter().flat_map(|lists| [(lists, false), (lists, true)]) {
+        let mut table = Table::default();
+        list(&mut table, std::slice::from_ref(&old));
+        ended_by_request(&mut table, &old);
+        if found_deleted {
+            // The old daemon deletes what it has before it ends.
+            list(&mut table, &[]);
+        }
+        table.clear(Time::from_millis(0));
+        // Each time that no daemon is found.
+        table.clear(Time::from_millis(0));
+        lists.iter().for_each(|found| drop(list(&mut table, found)));
+        told(&mut table);
+        list(&mut table, std::slice::from_ref(&new));
+        let expected = RestartCounts { unknown: 1, ..Default::default() };
+        assert_eq!(process(&table, "api").restarts, expected, "{lists:?}");
+    }
 }
 
 #[test]
