@@ -1,5 +1,7 @@
 //! What counts as a restart, and that series go on whoever starts what anew.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use e2e::scene::{self, instances, wait_for_instances};
 use e2e::{Client, Pm2, Port, SOON, wait_until};
@@ -116,5 +118,45 @@ async fn what_is_resurrected_was_restarted_once() -> Result<()> {
     found.extend(instances(client, "many").await?);
     let expected = RestartCounts { unknown: 1, ..Default::default() };
     assert!(found.iter().all(|process| process.restarts == expected), "{found:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn series_go_on_over_stop_delete_and_start() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let port = Port::free()?;
+    let env = json!({"PORT": port.number().to_string()});
+    let apps = [
+        json!({"name": "many", "script": "cluster.js", "instances": 2, "env": env}),
+        json!({"name": "one", "script": "web.js"}),
+        json!({"name": "failing", "script": "crash-loop.js", "max_restarts": 1}),
+    ];
+    pm2.start_apps(vec![json!({"name": "other", "script": "web.js"})]).await?;
+    pm2.start_apps(apps.to_vec()).await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    let client = exporter.client();
+    let mut numbers = BTreeSet::new();
+    for round in 0..3 {
+        wait_for_instances(client, "many", Status::Online, 2).await?;
+        wait_for_instances(client, "one", Status::Online, 1).await?;
+        wait_for_instances(client, "failing", Status::Errored, 1).await?;
+        let list: wire::ProcessList = client.json("/api/processes").await?;
+        let found: Vec<String> =
+            list.processes.iter().map(|process| process.instance.to_string()).collect();
+        assert_eq!(found.len(), 5, "round {round}: {found:?}");
+        for process in &list.processes {
+            assert!(numbers.insert(process.pm_id) || &*process.instance.name == "other");
+            assert!(
+                process.instance.instance_id < 1 + u32::from(&*process.instance.name == "many")
+            );
+            assert_eq!(process.restarts.unknown, 0, "round {round}: {process:?}");
+        }
+        // Whether it is deleted at once or after it was stopped.
+        let pm2_does: &[&str] = if round == 0 { &["delete"] } else { &["stop", "delete"] };
+        for word in pm2_does {
+            pm2.cli(&[word, "many", "one", "failing"]).await?;
+        }
+        pm2.start_apps(apps.to_vec()).await?;
+    }
     Ok(())
 }

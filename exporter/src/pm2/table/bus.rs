@@ -41,10 +41,16 @@ impl Table {
         }
         self.heard += 1;
         self.counted = true;
-        if !self.rows.contains_key(&event.process.pm_id) && &*event.event != "exit" {
-            self.insert(event.process.clone());
-        }
         let mut outcome = Outcome { changed: true, ..Outcome::default() };
+        let pm_id = event.process.pm_id;
+        if self.rows.get(&pm_id).is_some_and(|row| !row.is_of(&event.process))
+            && let Some(row) = self.rows.remove(&pm_id)
+        {
+            outcome.events.push((event.at, deleted(&row)));
+        }
+        if !self.rows.contains_key(&pm_id) && &*event.event != "exit" {
+            self.insert(event.process.clone(), |row| !row.may_be_gone());
+        }
         match &*event.event {
             "exit" => self.exit(&event, &mut outcome),
             "restart overlimit" => self.change(&event, |row| row.gave_up = true),

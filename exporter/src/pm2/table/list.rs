@@ -18,8 +18,11 @@ impl Table {
             .rows
             .values()
             .filter(|row| row.touched <= heard)
+            .filter(|row| {
+                let pm_id = row.listed.pm_id;
+                !list.iter().any(|listed| listed.pm_id == pm_id && row.is_of(listed))
+            })
             .map(|row| row.listed.pm_id)
-            .filter(|pm_id| !list.iter().any(|listed| listed.pm_id == *pm_id))
             .collect();
         self.deleted.retain(|(at, _)| now.millis_since(*at) < KILL_TAKES);
         for pm_id in gone {
@@ -37,7 +40,7 @@ impl Table {
                     outcome.changed = true;
                     // One that is being started is about to be told.
                     outcome.drifted |= listed.status != Status::Launching;
-                    self.insert_listed(listed);
+                    self.insert_listed(listed, heard);
                 }
                 Some(row) if row.touched > heard && !row.is_followed_by(&listed) => {
                     // The bus told of it after the list was made: the bus is right.
@@ -98,12 +101,14 @@ impl Table {
         outcome
     }
 
-    pub(super) fn insert_listed(&mut self, listed: Listed) {
+    fn insert_listed(&mut self, listed: Listed, heard: u64) {
         let (start, restart_time) = (listed.started_at, listed.restart_time);
         let (pm_id, runs) = (listed.pm_id, listed.status == Status::Online);
         let least = u64::from(listed.autorestart);
         let has_process = listed.status.has_process();
-        let Some(instance) = self.insert(listed) else { return };
+        // What the list does not have was taken out before.
+        let there = |row: &Row| row.touched <= heard || !row.may_be_gone();
+        let Some(instance) = self.insert(listed, there) else { return };
         if !has_process && let Some(row) = self.rows.get_mut(&pm_id) {
             row.end = End::Stopped;
         }
@@ -133,13 +138,17 @@ impl Table {
         self.counted = true;
     }
 
-    /// Gives a new process the lowest number that no other of its name has.
-    pub(super) fn insert(&mut self, listed: Listed) -> Option<Instance> {
+    /// Gives a new process the lowest number that no other of its name has of which `there` says
+    /// that PM2 has it.
+    pub(super) fn insert(
+        &mut self,
+        listed: Listed,
+        there: impl Fn(&Row) -> bool,
+    ) -> Option<Instance> {
         let taken: Vec<u32> = self
             .rows
             .values()
-            .filter(|row| row.instance.name == listed.name)
-            .filter(|row| row.instance.namespace == listed.namespace && !row.may_be_gone())
+            .filter(|row| row.is_of(&listed) && there(row))
             .map(|row| row.instance.instance_id)
             .collect();
         let instance_id = (0..).find(|number| !taken.contains(number))?;

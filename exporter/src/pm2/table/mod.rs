@@ -89,11 +89,16 @@ struct Row {
 }
 
 impl Row {
-    /// It was ended by hand, or for a slot's next process, and may be deleted by now: the bus does
-    /// not say.
+    /// It does not run, PM2 does not start it again by itself, and it may be deleted by now: the
+    /// bus does not say.
     fn may_be_gone(&self) -> bool {
-        matches!(self.end, End::Asked | End::ByItself(RestartCause::Deploy))
+        matches!(self.end, End::Asked | End::Stopped | End::ByItself(RestartCause::Deploy))
             && !matches!(self.listed.status, Status::Online)
+    }
+
+    /// Whether it is of this app; PM2 gives numbers of deleted processes to others.
+    fn is_of(&self, listed: &Listed) -> bool {
+        self.instance.name == listed.name && self.instance.namespace == listed.namespace
     }
 
     /// Its end was told, and a list has the run after that one: the list is newer, whenever it was

@@ -39,7 +39,8 @@ impl Table {
         // One that may be gone is not shown beside the one that has its number now.
         let mut rows: BTreeMap<&Instance, &Row> = BTreeMap::new();
         for row in self.rows.values() {
-            if !row.may_be_gone() || !rows.contains_key(&row.instance) {
+            let other = rows.get(&row.instance);
+            if !row.may_be_gone() || other.is_none_or(|other| other.may_be_gone()) {
                 rows.insert(&row.instance, row);
             }
         }
