@@ -7,7 +7,7 @@ use serde::Serialize;
 use wire::{HostReadings, Pm2State, Process, Status, Time};
 
 use crate::access::TokenEntry;
-use crate::pm2::dump;
+use crate::pm2::dump::Drift;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,18 +59,20 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that can be said of a home.
+/// Everything that can be said of a home; `drift` is what its saved list has of what is watched,
+/// where there is one.
 pub fn findings(
     home: &Path,
     state: &Pm2State,
     processes: &[Process],
+    drift: Option<&Drift>,
     host: &HostReadings,
 ) -> Vec<Finding> {
     let mut all = Vec::new();
     daemon(home, state, &mut all);
     if state.up {
         apps(processes, &mut all);
-        saved(home, processes, &mut all);
+        saved(drift, &mut all);
     }
     all.extend(disk(host));
     all
@@ -114,12 +116,11 @@ fn apps(processes: &[Process], all: &mut Vec<Finding>) {
     }
 }
 
-fn saved(home: &Path, processes: &[Process], all: &mut Vec<Finding>) {
-    let running = processes.iter().map(|process| process.instance.name.to_string()).collect();
+fn saved(drift: Option<&Drift>, all: &mut Vec<Finding>) {
     let list = |names: &std::collections::BTreeSet<String>| {
         names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     };
-    let Some(drift) = dump::drift(home, &running) else {
+    let Some(drift) = drift else {
         let message = "nothing was ever saved: a reboot starts no app; run 'pm2 save'";
         all.push(Finding::new(Level::Warning, "dump", message));
         return;
@@ -132,7 +133,7 @@ fn saved(home: &Path, processes: &[Process], all: &mut Vec<Finding>) {
         let message = format!("a reboot would start {}, which PM2 has not now", list(&drift.extra));
         all.push(Finding::new(Level::Warning, "dump", message));
     }
-    if drift == dump::Drift::default() {
+    if *drift == Drift::default() {
         all.push(Finding::new(Level::Ok, "dump", "what is saved is what runs"));
     }
 }
@@ -227,8 +228,8 @@ mod tests {
     fn what_hurts_is_a_problem_and_what_will_is_a_warning() {
         let (pm2, processes, mut host) = state();
         host.filesystem_avail_bytes = host.filesystem_size_bytes.map(|size| size / 100);
-        let home = tempfile::tempdir().unwrap();
-        let found = findings(home.path(), &pm2, &processes, &host);
+        let home = Path::new("/home/app/.pm2");
+        let found = findings(home, &pm2, &processes, None, &host);
         assert_eq!(told(&found, "daemon")[0].0, Level::Ok);
         let process = told(&found, "process");
         assert_eq!(process.len(), 1);
@@ -236,9 +237,9 @@ mod tests {
         assert!(told(&found, "dump")[0].1.contains("pm2 save"));
         assert_eq!(told(&found, "disk")[0].0, Level::Problem);
 
-        let saved = r#"[{"name":"api"},{"name":"old"},{"name":"slot-a"}]"#;
-        std::fs::write(home.path().join("dump.pm2"), saved).unwrap();
-        let dump = told(&findings(home.path(), &pm2, &processes, &host), "dump");
+        let drift =
+            Drift { missing: ["bad spawn".to_owned()].into(), extra: ["old".to_owned()].into() };
+        let dump = told(&findings(home, &pm2, &processes, Some(&drift), &host), "dump");
         assert!(
             dump[0].1.contains("lose bad spawn") && dump[1].1.contains("start old"),
             "{dump:?}"
@@ -249,7 +250,7 @@ mod tests {
     fn a_daemon_that_is_not_there_is_the_problem() {
         let (mut pm2, ..) = state();
         (pm2.up, pm2.error) = (false, Some("no PM2 daemon".to_owned()));
-        let found = findings(Path::new("/nonexistent"), &pm2, &[], &HostReadings::default());
+        let found = findings(Path::new("/nonexistent"), &pm2, &[], None, &HostReadings::default());
         assert_eq!(told(&found, "daemon"), [(Level::Problem, "no PM2 daemon".to_owned())]);
         assert!(told(&found, "dump").is_empty());
     }

@@ -232,7 +232,9 @@ async fn check(config: Config, json: bool) -> Result<(), Failure> {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let (path, processes) = (home.path(), home.processes(|_| Default::default()));
-        let found = check::findings(path, &home.state(), &processes, &Host::read(path));
+        let drift = home.drift();
+        let host = Host::read(path);
+        let found = check::findings(path, &home.state(), &processes, drift.as_ref(), &host);
         findings.extend(found.into_iter().map(|found| found.of_home(home.label())));
     }
     findings.push(check::startup());

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics, wait_for_instances};
-use e2e::{Client, Pm2, Port, SOON, wait_until};
+use e2e::{Client, Launch, Pm2, Port, SOON, wait_until};
 use serde_json::json;
 use wire::Status;
 
@@ -179,5 +179,24 @@ async fn the_landing_page_leads_to_the_rest() -> Result<()> {
     .await?;
     client.get("/nowhere").await?.problem_of(404)?;
     client.post("/metrics").await?.problem_of(405)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_watched_is_not_called_away_either() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let apps = ["kept", "burn"].map(|name| json!({"name": name, "script": "web.js"}));
+    pm2.start_apps(apps.to_vec()).await?;
+    pm2.cli(&["save"]).await?;
+    for choice in ["exclude = [\"burn\"]", "include = [\"kept\"]"] {
+        let launch = Launch::exporter()?.pm2_home(pm2.home()).configuration(choice)?;
+        let exporter = launch.start().await?;
+        wait_for_instances(exporter.client(), "kept", Status::Online, 1).await?;
+        let page = metrics(exporter.client()).await?;
+        assert_eq!(page.value("pm2_dump_extra_processes", &[])?, 0.0, "{choice}");
+        assert_eq!(page.value("pm2_dump_missing_processes", &[])?, 0.0, "{choice}");
+        let checked = exporter.launch().with(&["check"]).run().await?;
+        assert!(checked.stdout.contains("what is saved is what runs"), "{}", checked.stdout);
+    }
     Ok(())
 }

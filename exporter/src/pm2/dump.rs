@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
+use wire::AppName;
 
+use crate::filter::Filter;
 use crate::whole;
 
 /// Why the list was not saved.
@@ -35,10 +37,12 @@ pub struct Drift {
     pub extra: BTreeSet<String>,
 }
 
-/// Compares the saved list with `running`; `None` when nothing was ever saved or the file
-/// makes no sense.
-pub fn drift(home: &Path, running: &BTreeSet<String>) -> Option<Drift> {
-    let saved = saved(home)?;
+/// Compares the saved list with `running`, as far as `filter` takes what is saved; `None` when
+/// nothing was ever saved or the file makes no sense.
+pub fn drift(home: &Path, running: &BTreeSet<String>, filter: &Filter) -> Option<Drift> {
+    let mut saved = saved(home)?;
+    let takes = |name: AppName| filter.takes(&name, false);
+    saved.retain(|name| name.parse().is_ok_and(takes));
     Some(Drift {
         missing: running.difference(&saved).cloned().collect(),
         extra: saved.difference(running).cloned().collect(),
@@ -48,20 +52,26 @@ pub fn drift(home: &Path, running: &BTreeSet<String>) -> Option<Drift> {
 /// Remembers the last comparison, and makes it again when either list changed.
 #[derive(Debug, Default)]
 pub struct Comparison {
+    filter: Filter,
     modified: Option<SystemTime>,
     running: BTreeSet<String>,
     counted: Option<(u32, u32)>,
 }
 
 impl Comparison {
+    /// Of what `filter` takes.
+    pub fn new(filter: Filter) -> Self {
+        Self { filter, ..Self::default() }
+    }
+
     /// How many apps the saved list lacks, and how many it has too many. `None` when nothing
     /// was ever saved, and while nothing runs: without a daemon that is not the list's fault.
     pub fn counts(&mut self, home: &Path, running: BTreeSet<String>) -> Option<(u32, u32)> {
         let modified = fs::metadata(home.join("dump.pm2")).and_then(|found| found.modified()).ok();
         if self.modified != modified || self.running != running {
-            let counted = drift(home, &running)
+            self.counted = drift(home, &running, &self.filter)
                 .map(|drift| (drift.missing.len() as u32, drift.extra.len() as u32));
-            *self = Self { modified, running, counted };
+            (self.modified, self.running) = (modified, running);
         }
         self.counted.filter(|_| !self.running.is_empty())
     }
@@ -176,11 +186,18 @@ mod tests {
     fn drift_is_told_both_ways() {
         let home = tempfile::tempdir().unwrap();
         let running: BTreeSet<String> = ["api", "new"].map(str::to_owned).into();
-        assert_eq!(drift(home.path(), &running), None);
+        let filter = Filter::default();
+        assert_eq!(drift(home.path(), &running, &filter), None);
         save(home.path(), LIST, &[]).unwrap();
-        let drift = drift(home.path(), &running).unwrap();
-        assert_eq!(drift.missing.into_iter().collect::<Vec<_>>(), ["new"]);
-        assert_eq!(drift.extra.into_iter().collect::<Vec<_>>(), ["clus", "crash"]);
+        let found = drift(home.path(), &running, &filter).unwrap();
+        assert_eq!(found.missing.into_iter().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(found.extra.into_iter().collect::<Vec<_>>(), ["clus", "crash"]);
+        // What is not watched is not known to be away.
+        let filter = Filter { exclude: vec!["c*h".to_owned()], ..filter };
+        let found = drift(home.path(), &running, &filter).unwrap();
+        assert_eq!(found.extra.into_iter().collect::<Vec<_>>(), ["clus"]);
+        let counts = Comparison::new(filter).counts(home.path(), running);
+        assert_eq!(counts, Some((1, 1)));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Home {
             label,
             turn: Arc::new(Semaphore::new(1)),
             exit_stderr: shared.exit_stderr,
-            drift: Mutex::default(),
+            drift: Mutex::new(dump::Comparison::new(shared.filter.clone())),
             counters,
             table: Mutex::new(table),
             link: Mutex::default(),
@@ -171,7 +171,7 @@ impl Home {
 
     /// Whether the daemon answers, and what it is.
     pub fn state(&self) -> Pm2State {
-        let running = self.table(|table| table.names());
+        let running = self.table(|table| table.to_be_saved());
         let drift =
             self.drift.lock().unwrap_or_else(PoisonError::into_inner).counts(&self.path, running);
         let link = self.link();
@@ -185,6 +185,11 @@ impl Home {
             drifts: link.drifts,
             confirmed_at: link.confirmed_at,
         }
+    }
+
+    /// How the saved list differs from what there is; `None` when nothing was ever saved.
+    pub fn drift(&self) -> Option<dump::Drift> {
+        self.table(|table| dump::drift(&self.path, &table.to_be_saved(), table.filter()))
     }
 
     /// Every process with readings.

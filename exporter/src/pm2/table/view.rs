@@ -6,6 +6,7 @@ use exposition::compat::PeerProcess;
 use wire::{AppName, Instance, Process, Readings, Status};
 
 use super::{Row, Table};
+use crate::filter::Filter;
 
 /// Where PM2 keeps what an instance prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +101,17 @@ impl Table {
     /// Names of all apps.
     pub fn names(&self) -> BTreeSet<String> {
         self.rows.values().map(|row| row.instance.name.to_string()).collect()
+    }
+
+    /// Names of the apps that PM2's saved list is to have; it starts its modules anyway.
+    pub fn to_be_saved(&self) -> BTreeSet<String> {
+        let apps = self.rows.values().filter(|row| !row.listed.is_module);
+        apps.map(|row| row.instance.name.to_string()).collect()
+    }
+
+    /// What is watched.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// Where PM2 keeps what a process writes to stderr.
