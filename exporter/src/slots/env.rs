@@ -118,7 +118,7 @@ fn base(settings: &Settings, own: &dyn Fn(&str) -> Option<String>) -> Env {
 }
 
 /// What a deployed application gets: workspace defaults under the slot's own under the
-/// deployment's; `port` is the slot's, or a spare one.
+/// deployment's, which has none that the slot was given since; `port` is the slot's, or a spare one.
 pub fn of_application(
     settings: &Settings,
     place: &SlotPlace,

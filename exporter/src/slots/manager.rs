@@ -143,19 +143,13 @@ impl Manager {
     pub fn set_env(&self, slot: &SlotId, request: &EnvRequest) -> Result<Vec<String>, NotTaken> {
         let managed = self.find(slot)?;
         let mut state = managed.state();
-        let mut env = state.env.clone();
-        for (name, value) in &request.env {
-            match value {
-                Some(value) => env.insert(name.clone(), value.clone()),
-                None => env.remove(name),
-            };
-        }
-        env::check(&env).map_err(|message| NotTaken::Wrong(format!("env: {message}")))?;
-        let before = std::mem::replace(&mut state.env, env);
-        if let Err(error) = self.workshop.store.save(slot, &state) {
-            state.env = before;
+        let mut changed = state.clone();
+        changed.set_env(&request.env);
+        env::check(&changed.env).map_err(|message| NotTaken::Wrong(format!("env: {message}")))?;
+        if let Err(error) = self.workshop.store.save(slot, &changed) {
             return Err(NotTaken::Storage(error.to_string()));
         }
+        *state = changed;
         self.teller.changed();
         Ok(state.env.keys().cloned().collect())
     }

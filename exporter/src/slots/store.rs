@@ -1,5 +1,6 @@
 //! What outlives the exporter: one file a slot, replaced whole, readable by its owner only.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -65,6 +66,21 @@ impl SlotState {
     /// The same, to be changed.
     pub fn deployed_mut(&mut self, id: &CommandId) -> Option<&mut Deployed> {
         self.deployments.iter_mut().find(|deployed| deployed.shown.id == *id)
+    }
+
+    /// Sets variables of the slot's own, or removes them. What was set last counts: deployments
+    /// that gave one of these a value of their own lose it, so that going back to one of them does
+    /// not bring it back.
+    pub fn set_env(&mut self, changes: &BTreeMap<String, Option<String>>) {
+        for (name, value) in changes {
+            match value {
+                Some(value) => self.env.insert(name.clone(), value.clone()),
+                None => self.env.remove(name),
+            };
+            for deployed in &mut self.deployments {
+                deployed.env.remove(name);
+            }
+        }
     }
 
     /// Forgets deployments that nobody can go back to, oldest first. Gives their ids.

@@ -143,6 +143,40 @@ async fn values_go_in_and_only_names_come_out() {
 }
 
 #[tokio::test]
+async fn a_variable_is_what_it_was_set_to_last() {
+    let stage = Stage::new().await;
+    let repo = Repo::app("one");
+    let deploy = |env: Value| stage.deploy("a", json!({"repository": repo.url(), "env": env}));
+    let colour = async || -> Value {
+        let env: Value = serde_json::from_str(&stage.get("a", "/env").await.unwrap()).unwrap();
+        env["COLOR"].clone()
+    };
+    let set = async |value: Value| {
+        let request = json!({"env": {"COLOR": value}});
+        let answer = stage.client.put("/api/slots/a/env?wait=150s", &request).await.unwrap();
+        assert!(answer.text.contains("succeeded"), "{}", answer.text);
+    };
+    let back = async || {
+        let answer = stage.post("/api/slots/a/rollback?wait=150s", &json!({})).await;
+        assert!(answer.text.contains("succeeded"), "{}", answer.text);
+    };
+    deploy(json!({"COLOR": "red"})).await;
+    assert_eq!(colour().await, "red");
+    set(json!("blue")).await;
+    assert_eq!(colour().await, "blue");
+    deploy(json!({"COLOR": "green"})).await;
+    assert_eq!(colour().await, "green");
+    // What was deployed with red was set to blue since; green was never taken back.
+    back().await;
+    assert_eq!(colour().await, "blue");
+    back().await;
+    assert_eq!(colour().await, "green");
+    set(json!(null)).await;
+    assert_eq!(colour().await, Value::Null);
+    stage.at_rest("a").await;
+}
+
+#[tokio::test]
 async fn a_folder_of_a_monorepo_a_branch_a_tag_and_a_commit_are_deployed() {
     let stage = Stage::new().await;
     let repo = Repo::new(&[
