@@ -9,7 +9,7 @@ use wire::{EventKind, Severity, Time};
 
 use crate::app::App;
 use crate::config::{Config, Keep};
-use crate::store::{Before, Dropped, Removed, StoreError, Tier, copies};
+use crate::store::{Before, Removed, Shrunk, StoreError, Tier, copies};
 
 /// How often is looked for what is due.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ pub async fn fold(app: &App, stop: CancellationToken) {
 pub async fn run(app: &App, configs: watch::Receiver<Config>, stop: CancellationToken) {
     let mut wait = RETAIN_EVERY;
     let mut measured: Option<Instant> = None;
-    let mut told: Option<Instant> = None;
+    let mut told = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -96,7 +96,7 @@ async fn step(
     app: &App,
     keep: Keep,
     now: Time,
-    told: &mut Option<Instant>,
+    told: &mut Option<(EventKind, Instant)>,
 ) -> Result<bool, StoreError> {
     let removed = app.store.retain(before(keep, now)).await?;
     count(app, &removed);
@@ -104,11 +104,24 @@ async fn step(
         app.registry.forgot().await;
     }
     let mut more = removed.more;
-    if let Some(most) = keep.max_size
-        && let Some(dropped) = app.store.shrink(most, now).await?
-    {
-        say_dropped(app, most, dropped, told).await?;
-        more = true;
+    if let Some(most) = keep.max_size {
+        match app.store.shrink(most, now).await? {
+            Shrunk::Fits => {}
+            Shrunk::Dropped(dropped) => {
+                let tier = dropped.tier.as_str();
+                app.metrics.dropped.with_label_values(&[tier]).inc_by(dropped.blocks);
+                let what = format!("history by {tier} up to {} was dropped", dropped.up_to);
+                say_large(app, most, EventKind::HISTORY_DROPPED, &what, told).await?;
+                more = true;
+            }
+            Shrunk::Stays(used) => {
+                let what = format!(
+                    "it has {used}, and no history that may be dropped: the last six hours of \
+                     samples always stay, and events, commands and audit have limits of their own"
+                );
+                say_large(app, most, EventKind::DATABASE_TOO_LARGE, &what, told).await?;
+            }
+        }
     }
     more |= app.store.give_back().await?;
     Ok(more)
@@ -145,25 +158,20 @@ fn count(app: &App, removed: &Removed) {
 }
 
 /// Loudly, but not over and over.
-async fn say_dropped(
+async fn say_large(
     app: &App,
     most: u64,
-    dropped: Dropped,
-    told: &mut Option<Instant>,
+    kind: EventKind,
+    what: &str,
+    told: &mut Option<(EventKind, Instant)>,
 ) -> Result<(), StoreError> {
-    let tier = dropped.tier.as_str();
-    app.metrics.dropped.with_label_values(&[tier]).inc_by(dropped.blocks);
-    if told.is_some_and(|then| then.elapsed() < TELL_EVERY) {
+    if told.as_ref().is_some_and(|(of, then)| *of == kind && then.elapsed() < TELL_EVERY) {
         return Ok(());
     }
-    *told = Some(Instant::now());
-    let message = format!(
-        "the database is larger than database_max_size, {most} bytes: history by {tier} up to {} \
-         was dropped",
-        dropped.up_to
-    );
+    *told = Some((kind.clone(), Instant::now()));
+    let message = format!("the database is larger than database_max_size, {most} bytes: {what}");
     tracing::warn!("{message}");
-    app.store.tell(EventKind::HISTORY_DROPPED, Severity::Warning, message).await?;
+    app.store.tell(kind, Severity::Warning, message).await?;
     Ok(())
 }
 
@@ -177,17 +185,18 @@ pub async fn copy(app: &App, configs: watch::Receiver<Config>, stop: Cancellatio
             () = tokio::time::sleep(COPY_LOOK) => {}
         }
         let Some(backup) = configs.borrow().backup.clone() else { continue };
-        let newest = copies(&backup.dir).ok().and_then(|copies| {
-            let newest = copies.last()?.metadata().ok()?.modified().ok()?;
-            newest.elapsed().ok()
-        });
-        let recent = newest.is_some_and(|age| age < backup.every);
+        let now = Time::now();
+        // One of the future was made by a clock that was wrong.
+        let of_past = copies(&backup.dir).unwrap_or_default().into_iter();
+        let newest = of_past.map(|copy| copy.time).filter(|time| *time <= now).max();
+        let age = newest.map(|time| now.millis_since(time).unsigned_abs());
+        let recent = age.is_some_and(|age| u128::from(age) < backup.every.as_millis());
         let pause = COPY_AGAIN.min(backup.every);
         if recent || tried.is_some_and(|then| then.elapsed() < pause) {
             continue;
         }
         tried = Some(Instant::now());
-        match app.store.scheduled_copy(&backup.dir, backup.keep, Time::now()).await {
+        match app.store.scheduled_copy(&backup.dir, backup.keep, now).await {
             Ok(target) => {
                 app.metrics.backups.with_label_values(&["success"]).inc();
                 app.metrics.backup_time.set(Time::now().as_millis() / 1000);

@@ -15,6 +15,7 @@ pub mod housekeeping;
 pub mod http;
 pub mod metrics;
 pub mod notify;
+mod owner;
 pub mod pki;
 pub mod poll;
 pub mod program;

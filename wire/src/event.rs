@@ -106,6 +106,8 @@ impl EventKind {
 
     /// The poller: its database was too large, and the oldest history went.
     pub const HISTORY_DROPPED: Self = Self::known("history_dropped");
+    /// The poller: its database is larger than it may be, and has nothing that may be dropped.
+    pub const DATABASE_TOO_LARGE: Self = Self::known("database_too_large");
     /// The poller: its database was damaged and was set aside for a new one.
     pub const DATABASE_REPLACED: Self = Self::known("database_replaced");
     /// The poller: a copy of its database by schedule failed.

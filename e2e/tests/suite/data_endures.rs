@@ -253,8 +253,12 @@ async fn a_damaged_database_is_set_aside_and_polling_goes_on() -> Result<()> {
 
 /// A poller on a file system of three mebibytes, in a mount namespace of its own, which is
 /// started again whenever it ends.
+/// With `full` beside the database there is no room left at its start, not even for SQLite's log.
 const SMALL_DISK: &str = "mount -t tmpfs -o size=3m tmpfs disk && mkdir disk/db && \
-                          while true; do \"$@\"; sleep 0.1; done";
+                          while true; do \
+                            [ -e disk/full ] && cat /dev/zero > disk/fill 2> /dev/null; \
+                            \"$@\"; sleep 0.1; \
+                          done";
 
 #[tokio::test]
 async fn on_a_full_disk_it_goes_on_starts_and_is_well_again_when_there_is_room() -> Result<()> {
@@ -338,10 +342,23 @@ async fn on_a_full_disk_it_goes_on_starts_and_is_well_again_when_there_is_room()
     fill(third)?;
     goes_on("started after an end").await?;
 
-    std::fs::remove_file(disk(third).join("fill"))?;
-    wait_until("samples are stored again", SOON, async || (stored().await? >= 4.0).then_some(()))
-        .await?;
+    let room = async |pid: u32| -> Result<()> {
+        std::fs::remove_file(disk(pid).join("fill"))?;
+        wait_until("samples are stored again", SOON, async || {
+            (stored().await? >= 4.0).then_some(())
+        })
+        .await
+    };
+    room(third).await?;
+    std::fs::write(disk(third).join("full"), "")?;
+    process::signal(third, Signal::TERM);
+    let fourth = ended(third).await?;
+    goes_on("started where there is no room").await?;
+    std::fs::remove_file(disk(fourth).join("full"))?;
+    room(fourth).await?;
     everything_is_kept(client, &fleet, 2).await?;
+    // What there was no room for was not taken for damage.
+    assert!(!program.stderr().contains("is set aside"), "{}", program.stderr());
     program.kill();
     Ok(())
 }

@@ -34,9 +34,7 @@ fn file(matches: &ArgMatches) -> Result<PathBuf, Failure> {
 
 pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (config, file) = (config(matches)?, file(matches)?);
-    store::copy(&config.database, &file)
-        .await
-        .map_err(|error| storage(error.opening(&config.database)))?;
+    store::copy(&config.database, &file).await.map_err(storage)?;
     let size = std::fs::metadata(&file).map_or(0, |file| file.len());
     say(&format!("{} is a copy of {}, {size} bytes", file.display(), config.database.display()))
 }

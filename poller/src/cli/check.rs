@@ -3,8 +3,9 @@ use service::{Exit, Failure};
 use wire::Time;
 
 use super::{config, say, storage};
+use crate::config::Config;
 use crate::registry;
-use crate::store::Store;
+use crate::store::{self, Look, Store};
 
 /// Says what is in order and what is not. Nothing is changed; a missing database is not made.
 pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -16,18 +17,31 @@ pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     let file = config.database.display();
     if !config.database.exists() {
-        say(&format!("database: {file} is not there yet; 'serve' makes it"))?;
-        return Ok(());
+        let folder = config.database.parent().filter(|it| !it.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|it| !it.is_dir()) {
+            let error = anyhow::anyhow!("database: {} is no folder: make it", folder.display());
+            return Err(Failure::new(Exit::Storage, error));
+        }
+        return say(&format!("database: {file} is not there yet; 'serve' makes it"));
     }
-    let store = Store::open_existing(&config.database).await.map_err(storage)?;
+    let store = match Store::look(&config.database).await.map_err(storage)? {
+        Look::Ready(store) => store,
+        Look::Empty => return say(&format!("database: {file} is empty; 'serve' begins with it")),
+        Look::Older => {
+            sound(&config).await?;
+            let why = "is of an earlier version; 'serve' brings it up to date";
+            return say(&format!("database: {file} {why}, and the rest can be looked at then"));
+        }
+    };
     let looked = look(&config, &store).await;
     store.close().await;
     looked
 }
 
-async fn look(config: &crate::config::Config, store: &Store) -> Result<(), Failure> {
+/// Whether the database is whole.
+async fn sound(config: &Config) -> Result<(), Failure> {
     let file = config.database.display();
-    let found = store.integrity().await.map_err(storage)?;
+    let found = store::integrity(&config.database).await.map_err(storage)?;
     for line in &found {
         say(&format!("database: {line}"))?;
     }
@@ -35,7 +49,12 @@ async fn look(config: &crate::config::Config, store: &Store) -> Result<(), Failu
         let error = anyhow::anyhow!("{file} is damaged: {} faults", found.len());
         return Err(Failure::new(Exit::Storage, error));
     }
-    say(&format!("database: {file} is in order, {} bytes", store.sizes().0))?;
+    let size = std::fs::metadata(&config.database).map_or(0, |file| file.len());
+    say(&format!("database: {file} is in order, {size} bytes"))
+}
+
+async fn look(config: &Config, store: &Store) -> Result<(), Failure> {
+    sound(config).await?;
     let audit = store.check_audit().await.map_err(storage)?;
     let (last, hash) = &audit.last;
     if let Some(fault) = audit.fault {

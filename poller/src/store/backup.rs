@@ -10,8 +10,9 @@ use wire::Time;
 
 use super::audit;
 use super::lock::Lock;
-use super::open::{self, integrity, options};
+use super::open::{self, Found, integrity, options};
 use super::{Result, Store, StoreError, beside};
+use crate::owner;
 
 /// The files that SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
@@ -23,26 +24,36 @@ const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 /// The database is none of ours, something is in the way, or the copy failed: then nothing is
 /// left of it.
 pub async fn copy(database: &Path, target: &Path) -> Result<()> {
-    open::look(database).await?;
-    if target.exists() {
-        return Err(StoreError::Exists(format!("{}: is there already", target.display())));
+    if open::look(database).await.map_err(|error| error.opening(database))? == Found::Empty {
+        return Err(StoreError::Failed("it is empty".to_owned()).opening(database));
     }
-    let partial = beside(target, ".partial");
+    if target.exists() {
+        let (file, reason) = (target.display().to_string(), "is there already".to_owned());
+        return Err(StoreError::Copy { file, reason });
+    }
+    let partial = beside(target, ".pm2-poller-partial");
     let made = copy_into(database, &partial).await;
     let placed = match made {
         Ok(()) => fs::rename(&partial, target).map_err(|error| io(target, &error)),
         Err(error) => Err(error),
     };
-    if placed.is_err() {
-        let _ = fs::remove_file(&partial);
-        return placed;
+    if let Err(error) = placed {
+        remove(&partial);
+        return Err(error.copying(target));
     }
     sync_folder(target);
     Ok(())
 }
 
+/// A part of a copy, and what SQLite left beside it.
+fn remove(partial: &Path) {
+    for companion in ["", "-journal", "-wal", "-shm"] {
+        let _ = fs::remove_file(beside(partial, companion));
+    }
+}
+
 async fn copy_into(database: &Path, partial: &Path) -> Result<()> {
-    let _ = fs::remove_file(partial);
+    remove(partial);
     // SQLite takes an empty file that is there, and with it who may read it.
     let new = File::options().write(true).create_new(true).mode(0o600).open(partial);
     new.map_err(|error| io(partial, &error))?;
@@ -71,14 +82,15 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
     if !copy.exists() {
         return Err(StoreError::Failed(format!("{}: there is no such file", copy.display())));
     }
-    open::look(copy).await.map_err(|error| error.opening(copy))?;
+    if open::look(copy).await.map_err(|error| error.opening(copy))? == Found::Empty {
+        return Err(StoreError::Failed("it is empty".to_owned()).opening(copy));
+    }
     let found = integrity(copy).await.map_err(|error| error.opening(copy))?;
     if let Some(first) = found.first() {
         let reason = format!("{}: is damaged: {first}", copy.display());
         return Err(StoreError::Corrupt(reason));
     }
     let partial = beside(database, ".restoring");
-    let _ = fs::remove_file(&partial);
     let copied = copy_into(copy, &partial).await;
     let placed = match copied {
         Ok(()) => aside(database, "before-restore"),
@@ -87,11 +99,14 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
     let kept = match placed {
         Ok(kept) => kept,
         Err(error) => {
-            let _ = fs::remove_file(&partial);
-            return Err(error);
+            remove(&partial);
+            return Err(error.copying(database));
         }
     };
+    owner::as_folder(&partial);
     fs::rename(&partial, database).map_err(|error| io(database, &error))?;
+    // It was the other one that was damaged.
+    let _ = fs::remove_file(beside(database, "-damaged"));
     sync_folder(database);
     Ok(kept)
 }
@@ -248,37 +263,55 @@ impl Store {
     /// The copy failed; the former ones stay.
     pub async fn scheduled_copy(&self, folder: &Path, keep: u32, now: Time) -> Result<PathBuf> {
         fs::create_dir_all(folder).map_err(|error| io(folder, &error))?;
-        let time = now.to_string().replace(':', "-");
-        let target = folder.join(format!("{PREFIX}{time}.db"));
+        let target = ScheduledCopy::path(folder, now);
         copy(&self.path, &target).await?;
         let mut copies = copies(folder)?;
         let surplus = copies.len().saturating_sub(keep as usize);
         for old in copies.drain(..surplus) {
-            fs::remove_file(&old).map_err(|error| io(&old, &error))?;
+            fs::remove_file(&old.path).map_err(|error| io(&old.path, &error))?;
         }
         Ok(target)
     }
 }
 
 const PREFIX: &str = "pm2-poller-";
+const SUFFIX: &str = ".db";
+
+/// A copy that was made by schedule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScheduledCopy {
+    /// When, as its name says.
+    pub time: Time,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl ScheduledCopy {
+    fn path(folder: &Path, time: Time) -> PathBuf {
+        folder.join(format!("{PREFIX}{}{SUFFIX}", time.to_string().replace(':', "-")))
+    }
+
+    /// `None` for whatever else is there.
+    fn of(path: PathBuf) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let (day, hours) = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('T')?;
+        let time = format!("{day}T{}", hours.replace('-', ":")).parse().ok()?;
+        (Self::path(path.parent()?, time) == path).then_some(Self { time, path })
+    }
+}
 
 /// Copies that were made by schedule, the oldest first.
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn copies(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn copies(folder: &Path) -> Result<Vec<ScheduledCopy>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io(folder, &error)),
     };
-    let mut copies: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(PREFIX) && name.ends_with(".db")
-        })
-        .collect();
+    let mut copies: Vec<ScheduledCopy> =
+        entries.filter_map(|entry| ScheduledCopy::of(entry.ok()?.path())).collect();
     copies.sort();
     Ok(copies)
 }

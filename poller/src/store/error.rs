@@ -18,6 +18,14 @@ pub enum StoreError {
         /// The file.
         file: String,
     },
+    /// No copy was made, or none was put back.
+    #[error("{file}: {reason}")]
+    Copy {
+        /// The file that was to be made.
+        file: String,
+        /// Why it was not.
+        reason: String,
+    },
     /// A later version of this program has changed it.
     #[error(
         "{file}: was written by a newer pm2-poller (its schema has version {version}): run that one"
@@ -79,7 +87,18 @@ impl StoreError {
             Self::Exists(_) => "exists",
             Self::LastAdmin => "last_admin",
             Self::TooMany(_) => "limits",
-            Self::Failed(_) => "failed",
+            Self::Copy { .. } | Self::Failed(_) => "failed",
+        }
+    }
+
+    /// The same, said of making `file`, a copy.
+    pub(crate) fn copying(self, file: &Path) -> Self {
+        match self {
+            Self::Corrupt(_) | Self::Copy { .. } | Self::Open { .. } => self,
+            other => Self::Copy {
+                file: file.display().to_string(),
+                reason: format!("was not made: {other}"),
+            },
         }
     }
 
@@ -104,7 +123,8 @@ impl From<sqlx::Error> for StoreError {
         match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
             Some(5 | 6 | 9) => Self::Busy,
             Some(13) => Self::Full,
-            Some(11) => Self::Corrupt(error.to_string()),
+            // The second: what the file begins with is no database's.
+            Some(11 | 26) => Self::Corrupt(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

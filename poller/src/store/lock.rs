@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::{Result, StoreError, beside};
+use crate::owner;
 
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
@@ -16,8 +17,16 @@ impl Lock {
     /// # Errors
     /// Another process has it.
     pub fn take(database: &Path) -> Result<Self> {
-        let path = beside(database, "-lock");
+        // Whatever it is called, through links too.
+        let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+        let path = beside(&real, "-lock");
+        let new = !path.exists();
         let open = File::options().create(true).truncate(false).write(true).open(&path);
+        // One that somebody else made can be locked all the same.
+        let open = open.or_else(|error| File::open(&path).map_err(|_| error));
+        if new {
+            owner::as_folder(&path);
+        }
         let file = match open {
             Ok(file) => file,
             // A full disk or a folder that cannot be written: SQLite says so if it matters.

@@ -37,11 +37,12 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnection;
 use tokio::sync::broadcast;
 
 pub use activity::Activity;
 pub use audit::{AuditCheck, AuditFilter, AuditRow, NewAudit, RowHash, Stamp};
-pub use backup::{copies, copy, is_marked, restore};
+pub use backup::{ScheduledCopy, copies, copy, is_marked, restore};
 pub use commands::{CommandFilter, Inserted, NewCommand, StoredCommand};
 pub use error::StoreError;
 pub use events::{EventFilter, StoredEvent};
@@ -53,7 +54,7 @@ pub use lock::Lock;
 pub use marks::{Mark, MarkQuery};
 pub use queue::Canceller;
 pub use registry::{Registration, StoredServer};
-pub use retention::{Before, Dropped, POLLER, Removed};
+pub use retention::{Before, Dropped, POLLER, Removed, Shrunk};
 pub use selections::{NewSelection, Part, Selected, StoredSelection};
 pub use tokens::{NewToken, StoredToken};
 pub use users::{NewUser, StoredUser, UserChange};
@@ -79,6 +80,17 @@ pub struct Store {
     events: broadcast::Sender<Arc<StoredEvent>>,
 }
 
+/// What a look at a database found.
+#[derive(Debug)]
+pub enum Look {
+    /// One that is up to date, open.
+    Ready(Store),
+    /// One of an earlier version.
+    Older,
+    /// A file without anything in it.
+    Empty,
+}
+
 impl Store {
     /// Opens the file, makes it when it is not there, and brings it up to date.
     ///
@@ -96,6 +108,21 @@ impl Store {
         Self::start(path, false).await
     }
 
+    /// Opens the file to look at it: nothing is changed, and nothing can be.
+    ///
+    /// # Errors
+    /// It cannot be opened, is another program's, or a newer version's.
+    pub async fn look(path: &Path) -> Result<Look> {
+        let found = open::look(path).await.map_err(|error| error.opening(path))?;
+        let open::Found::Ours { up_to_date } = found else { return Ok(Look::Empty) };
+        if !up_to_date {
+            return Ok(Look::Older);
+        }
+        let opened = open::open_to_look(path).await;
+        let (connection, readers) = opened.map_err(|error| error.opening(path))?;
+        Ok(Look::Ready(Self::with(connection, readers, path)))
+    }
+
     async fn start(path: &Path, create: bool) -> Result<Self> {
         let (connection, readers) = match open::open(path, create).await {
             // It may be for want of room, which SQLite does not always say.
@@ -106,11 +133,15 @@ impl Store {
             opened => opened?,
         };
         reserve::take(path);
+        Ok(Self::with(connection, readers, path))
+    }
+
+    fn with(connection: SqliteConnection, readers: SqlitePool, path: &Path) -> Self {
         let heads = writer::SharedHeads::default();
         let events = broadcast::channel(STREAM_QUEUE).0;
         let writer =
             writer::Writer::start(connection, heads.clone(), path.to_owned(), events.clone());
-        Ok(Self { writer, readers, heads, path: path.to_owned(), events })
+        Self { writer, readers, heads, path: path.to_owned(), events }
     }
 
     /// How far each server is taken in.
@@ -192,8 +223,16 @@ impl Store {
     /// # Errors
     /// The check could not be run.
     pub async fn integrity(&self) -> Result<Vec<String>> {
-        open::integrity(&self.path).await
+        integrity(&self.path).await
     }
+}
+
+/// SQLite's own check of a whole file; empty when all is well.
+///
+/// # Errors
+/// The check could not be run.
+pub async fn integrity(path: &Path) -> Result<Vec<String>> {
+    open::integrity(path).await
 }
 
 /// The path with more at its end.

@@ -1,6 +1,8 @@
 //! Opening the file: ours or not, too new or not, up to date afterwards.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,8 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, SqlitePool};
 
-use super::{READ_TIMEOUT, Result, StoreError};
+use super::{READ_TIMEOUT, Result, StoreError, beside};
+use crate::owner;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -33,20 +36,8 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
 
 pub(super) async fn open(path: &Path, create: bool) -> Result<(SqliteConnection, SqlitePool)> {
     let writer = writer(path, create).await.map_err(|error| error.opening(path))?;
-    let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .min_connections(1)
-        .acquire_timeout(TURN)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .after_connect(|connection, _| Box::pin(limit_time(connection)))
-        .before_acquire(|connection, _| {
-            Box::pin(async move { limit_time(connection).await.map(|()| true) })
-        })
-        .connect_with(options(path).read_only(true))
-        .await
-        .map_err(|error| StoreError::from(error).opening(path))?;
+    let readers = readers(options(path).read_only(true)).await;
+    let readers = readers.map_err(|error| StoreError::from(error).opening(path))?;
     Ok((writer, readers))
 }
 
@@ -68,6 +59,8 @@ async fn writer(path: &Path, create: bool) -> Result<SqliteConnection> {
         look(path).await?;
     } else if !create {
         return Err(failed("there is no such file"));
+    } else {
+        begin(path)?;
     }
     // FULL: a commit is on the disk before anything follows from it. What need not be, the writer
     // knows (`writer`).
@@ -98,31 +91,106 @@ async fn writer(path: &Path, create: bool) -> Result<SqliteConnection> {
     Ok(connection)
 }
 
-/// Whether a file is a database of ours, of a version that is known here. Nothing is changed.
+/// What a file is that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A database of ours, of a version that is known here.
+    Ours {
+        /// Nothing has to be done to it before it is used.
+        up_to_date: bool,
+    },
+    /// An empty file, or a database with nothing in it.
+    Empty,
+}
+
+/// What a file is. Nothing is changed.
 ///
 /// # Errors
-/// It is not, or it is damaged.
-pub(super) async fn look(path: &Path) -> Result<()> {
+/// [`StoreError::Corrupt`] for one of ours that is damaged, and for nothing else: what cannot be
+/// opened, for want of room, of rights, of descriptors, is whole for all that is known. Others for what
+/// is not ours, of a later version, or cannot be opened.
+pub(super) async fn look(path: &Path) -> Result<Found> {
     if !path.is_file() {
         return Err(failed("there is no such file"));
     }
     let looked = async {
-        let mut connection = options(path).connect().await?;
-        let verdict = look_at(&mut connection, path).await;
+        let mut connection = read_only(path).await?;
+        let found = look_at(&mut connection, path).await;
         connection.close().await?;
-        verdict
+        found
     };
     match looked.await {
         // Not even SQLite's first words are right: ours only if our own are.
-        Err(StoreError::Failed(reason)) if has_our_mark(path) => Err(StoreError::Corrupt(reason)),
+        Err(StoreError::Corrupt(reason)) if !has_our_mark(path) => Err(failed(&reason)),
         other => other,
+    }
+}
+
+/// A connection that changes nothing.
+async fn read_only(path: &Path) -> Result<SqliteConnection> {
+    Ok(reading(path).await?.connect().await?)
+}
+
+/// How a file is opened to change nothing, in a folder that cannot be written too.
+async fn reading(path: &Path) -> Result<SqliteConnectOptions> {
+    let options = options(path).read_only(true);
+    let mut connection = options.connect().await?;
+    let read: sqlx::Result<i64> =
+        sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await;
+    connection.close().await?;
+    let Err(error) = read.map_err(StoreError::from) else { return Ok(options) };
+    // Without a log there is nobody who writes, and so no index of a log is needed.
+    let logged = std::fs::metadata(beside(path, "-wal")).is_ok_and(|file| file.len() > 0);
+    let options = options.immutable(true);
+    if logged || !matches!(error, StoreError::Failed(_)) || options.connect().await.is_err() {
+        return Err(error);
+    }
+    Ok(options)
+}
+
+/// Opens one that is up to date, to look at it and change nothing.
+pub(super) async fn open_to_look(path: &Path) -> Result<(SqliteConnection, SqlitePool)> {
+    let options = reading(path).await?;
+    let connection = options.connect().await?;
+    Ok((connection, readers(options).await?))
+}
+
+async fn readers(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .min_connections(1)
+        .acquire_timeout(TURN)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_connect(|connection, _| Box::pin(limit_time(connection)))
+        .before_acquire(|connection, _| {
+            Box::pin(async move { limit_time(connection).await.map(|()| true) })
+        })
+        .connect_with(options)
+        .await
+}
+
+/// An empty file that its owner alone can read, which SQLite takes, and its log after it: hashes of
+/// passwords will be in it.
+fn begin(path: &Path) -> Result<()> {
+    let made = File::options().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(_) => {
+            owner::as_folder(path);
+            Ok(())
+        }
+        // Somebody else was quicker.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Err(StoreError::Full),
+        Err(error) => Err(failed(&error.to_string())),
     }
 }
 
 /// Whether the header has the application's id, whatever else is in the file.
 fn has_our_mark(path: &Path) -> bool {
     let mut header = [0; 72];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
     read.is_ok() && header[68..] == (APPLICATION_ID as u32).to_be_bytes()
 }
 
@@ -135,7 +203,7 @@ const LOOK: Duration = Duration::from_secs(3);
 /// # Errors
 /// [`StoreError::Corrupt`] when something is wrong; another when it was cut off.
 pub(super) async fn quick_look(path: &Path) -> Result<()> {
-    let mut connection = options(path).read_only(true).connect().await?;
+    let mut connection = read_only(path).await?;
     let end = Instant::now() + LOOK;
     connection.lock_handle().await?.set_progress_handler(10_000, move || Instant::now() < end);
     let found: sqlx::Result<String> =
@@ -148,17 +216,33 @@ pub(super) async fn quick_look(path: &Path) -> Result<()> {
     }
 }
 
-async fn look_at(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
+async fn look_at(connection: &mut SqliteConnection, path: &Path) -> Result<Found> {
     let id: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await?;
-    if id == APPLICATION_ID {
-        return Ok(());
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_schema").fetch_all(&mut *connection).await?;
+    if tables.is_empty() && (id == 0 || id == APPLICATION_ID) {
+        return Ok(Found::Empty);
     }
-    let tables: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(connection).await?;
-    if id == 0 && tables == 0 {
-        return Ok(());
+    if id != APPLICATION_ID {
+        return Err(StoreError::Foreign { file: path.display().to_string() });
     }
-    Err(StoreError::Foreign { file: path.display().to_string() })
+    if !tables.iter().any(|name| name == "_sqlx_migrations") {
+        return Ok(Found::Ours { up_to_date: false });
+    }
+    let version: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+        .fetch_one(&mut *connection)
+        .await?;
+    let known = MIGRATIONS.iter().map(|it| it.version).max();
+    match version {
+        Some(version) if Some(version) > known => {
+            Err(StoreError::Newer { file: path.display().to_string(), version })
+        }
+        version if version == known => {
+            let sealed = super::audit::is_sealed(connection).await?;
+            Ok(Found::Ours { up_to_date: sealed })
+        }
+        _ => Ok(Found::Ours { up_to_date: false }),
+    }
 }
 
 fn failed(reason: &str) -> StoreError {
@@ -166,8 +250,7 @@ fn failed(reason: &str) -> StoreError {
 }
 
 pub(super) async fn integrity(path: &Path) -> Result<Vec<String>> {
-    let mut connection =
-        options(path).read_only(true).busy_timeout(Duration::from_secs(30)).connect().await?;
+    let mut connection = read_only(path).await?;
     let mut found: Vec<String> =
         sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut connection).await?;
     found.retain(|line| line != "ok");

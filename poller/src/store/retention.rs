@@ -54,6 +54,17 @@ pub struct Removed {
     pub more: bool,
 }
 
+/// What became of a step towards a smaller database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shrunk {
+    /// It is small enough.
+    Fits,
+    /// History was dropped.
+    Dropped(Dropped),
+    /// It has so many bytes, and nothing in it that may be dropped.
+    Stays(u64),
+}
+
 /// What was dropped because the database was too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
@@ -237,9 +248,10 @@ impl Store {
     ///
     /// # Errors
     /// A read or the write failed.
-    pub async fn shrink(&self, most: u64, now: Time) -> Result<Option<Dropped>> {
-        if self.used_bytes().await? <= most {
-            return Ok(None);
+    pub async fn shrink(&self, most: u64, now: Time) -> Result<Shrunk> {
+        let used = self.used_bytes().await?;
+        if used <= most {
+            return Ok(Shrunk::Fits);
         }
         for tier in Tier::ALL {
             let keep = now.as_millis() - tier.next().map_or(2 * tier.length(), Tier::length);
@@ -265,10 +277,11 @@ impl Store {
                 .await?;
             if let Some(newest) = starts.iter().max() {
                 let up_to = Time::from_millis(*newest);
-                return Ok(Some(Dropped { tier, blocks: starts.len() as u64, up_to }));
+                let blocks = starts.len() as u64;
+                return Ok(Shrunk::Dropped(Dropped { tier, blocks, up_to }));
             }
         }
-        Ok(None)
+        Ok(Shrunk::Stays(used))
     }
 
     /// Gives some of the pages that are free back to the file system, when there are many.

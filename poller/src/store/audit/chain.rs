@@ -102,15 +102,22 @@ type Unsealed = (
     Option<i64>,
 );
 
+/// Whether no row is without a hash.
+///
+/// # Errors
+/// The read failed.
+pub(in crate::store) async fn is_sealed(connection: &mut SqliteConnection) -> Result<bool> {
+    let sealed = sqlx::query_scalar("SELECT sealed FROM audit_anchor");
+    Ok(sealed.fetch_one(connection).await?)
+}
+
 /// Gives their hashes to rows that have none: those of an earlier version, or taken over from
 /// a database that was damaged.
 ///
 /// # Errors
 /// The write failed; nothing is changed.
 pub(in crate::store) async fn seal(connection: &mut SqliteConnection) -> Result<()> {
-    let sealed: bool =
-        sqlx::query_scalar("SELECT sealed FROM audit_anchor").fetch_one(&mut *connection).await?;
-    if sealed {
+    if is_sealed(connection).await? {
         return Ok(());
     }
     let mut transaction = connection.begin().await?;

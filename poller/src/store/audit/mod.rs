@@ -14,7 +14,7 @@ use super::writer::Writing;
 use super::{Result, Store, StoreError};
 
 pub use chain::AuditCheck;
-pub(super) use chain::{End, cut, seal};
+pub(super) use chain::{End, cut, is_sealed, seal};
 
 /// A row to add.
 #[derive(Clone, Debug, Default)]

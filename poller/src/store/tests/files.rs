@@ -1,5 +1,6 @@
 use super::history::{HOUR, START, fold_all, samples, take_in};
 use super::*;
+use sqlx::{ConnectOptions, Connection};
 
 /// A database with two days of history, a token and a command.
 async fn filled() -> (TempDir, Store) {
@@ -50,7 +51,7 @@ async fn a_copy_is_made_under_load_and_put_back() {
     assert_eq!(read.len(), 50);
     made.unwrap();
     let again = copy(&path, &copied).await.unwrap_err();
-    assert!(again.to_string().contains("is there already"), "{again}");
+    assert_eq!(again.to_string(), format!("{}: is there already", copied.display()));
 
     let lock = Lock::take(&path).unwrap();
     let running = restore(&path, &copied).await.unwrap_err();
@@ -75,10 +76,133 @@ async fn what_is_no_good_copy_is_not_restored() {
     damage(&copied);
     let text = folder.path().join("text");
     std::fs::write(&text, "no database at all ".repeat(1000)).unwrap();
-    for wrong in [copied, text, folder.path().join("missing")] {
+    let nothing = folder.path().join("nothing");
+    std::fs::write(&nothing, "").unwrap();
+    let empty = folder.path().join("empty");
+    execute(&empty, "PRAGMA user_version = 1").await;
+    let later = folder.path().join("later");
+    std::fs::copy(&path, &later).unwrap();
+    execute(&later, "INSERT INTO _sqlx_migrations VALUES (999, 'x', 0, 1, x'00', 0)").await;
+    let newer = restore(&path, &later).await.unwrap_err();
+    assert!(matches!(newer, StoreError::Newer { version: 999, .. }), "{newer}");
+    for wrong in [copied, text, folder.path().join("missing"), nothing, empty, later] {
         restore(&path, &wrong).await.unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), original, "{}", wrong.display());
     }
+}
+
+async fn execute(path: &std::path::Path, sql: &'static str) {
+    let options = open::options(path).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    sqlx::query(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_is_put_back_stays_whatever_was_wrong_with_the_other() {
+    let (folder, store) = filled().await;
+    let (path, copied) = (folder.path().join("test.db"), folder.path().join("copy.db"));
+    copy(&path, &copied).await.unwrap();
+    store.mark_damaged();
+    store.close().await;
+    restore(&path, &copied).await.unwrap();
+    let (store, kept) = Store::open_or_replace(&path).await.unwrap();
+    assert_eq!(kept, None);
+    assert!(!store.history(&everything()).await.unwrap()[0].points.is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_made_leaves_nothing_and_names_what_is_wrong() {
+    let (folder, store) = filled().await;
+    let path = folder.path().join("test.db");
+    let here = || {
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = here();
+    let missing = folder.path().join("none/copy.db");
+    let error = copy(&path, &missing).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}: was not made: ", missing.display())), "{error}");
+    assert_eq!(here(), before);
+    // What looks like a part of a copy, and is somebody's own.
+    let own = folder.path().join("copy.db.partial");
+    std::fs::write(&own, "mine").unwrap();
+    copy(&path, &folder.path().join("copy.db")).await.unwrap();
+    assert_eq!(std::fs::read(&own).unwrap(), b"mine");
+    drop(store);
+}
+
+/// For want of rights, room or descriptors: nobody can say then that it is damaged.
+#[tokio::test]
+async fn what_cannot_be_opened_stays_where_it_is() {
+    let (folder, store) = filled().await;
+    let path = folder.path().join("test.db");
+    store.close().await;
+    let original = std::fs::read(&path).unwrap();
+    let log = folder.path().join("test.db-wal");
+    std::fs::create_dir(&log).unwrap();
+    let error = Store::open_or_replace(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::Open { .. }), "{error:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), original);
+    let aside = std::fs::read_dir(folder.path())
+        .unwrap()
+        .find(|it| it.as_ref().unwrap().file_name().to_string_lossy().contains("damaged"));
+    assert!(aside.is_none(), "{aside:?}");
+    std::fs::remove_dir(&log).unwrap();
+    let (store, kept) = Store::open_or_replace(&path).await.unwrap();
+    assert!(kept.is_none() && store.command(&"a".parse().unwrap()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_look_changes_nothing() {
+    let (folder, store) = filled().await;
+    let path = folder.path().join("test.db");
+    store.close().await;
+    std::fs::remove_file(folder.path().join("test.db-reserve")).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let Look::Ready(store) = Store::look(&path).await.unwrap() else { panic!("not ready") };
+    assert_eq!(store.tokens().await.unwrap().len(), 1);
+    assert_eq!(store.check_audit().await.unwrap().fault, None);
+    store
+        .create_token(
+            NewToken {
+                name: "x".into(),
+                role: Role::Viewer,
+                hash: TokenHash::of("x"),
+                limits: Limits::default(),
+                expires_at: None,
+            },
+            audit(),
+        )
+        .await
+        .unwrap_err();
+    store.close().await;
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert!(!folder.path().join("test.db-reserve").exists());
+    execute(&path, "DELETE FROM _sqlx_migrations WHERE version > 9").await;
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(Store::look(&path).await.unwrap(), Look::Older));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let nothing = folder.path().join("nothing");
+    std::fs::write(&nothing, "").unwrap();
+    assert!(matches!(Store::look(&nothing).await.unwrap(), Look::Empty));
+    assert_eq!(std::fs::metadata(&nothing).unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn one_serves_it_by_whatever_name_and_its_owner_alone_reads_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, store) = fresh().await;
+    let path = folder.path().join("test.db");
+    for name in ["test.db", "test.db-wal"] {
+        let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let _lock = Lock::take(&path).unwrap();
+    assert!(matches!(Lock::take(&link), Err(StoreError::Running { .. })));
+    drop(store);
 }
 
 /// Overwrites every other page but the first few.
@@ -160,6 +284,15 @@ async fn copies_by_schedule_are_kept_by_number() {
         store.scheduled_copy(&copies_in, 2, at(second * SECOND)).await.unwrap();
     }
     let kept = copies(&copies_in).unwrap();
-    assert_eq!(kept.len(), 2);
-    assert!(kept[1].display().to_string().contains("22-13-23"), "{kept:?}");
+    let times: Vec<Time> = kept.iter().map(|copy| copy.time).collect();
+    assert_eq!(times, [at(2 * SECOND), at(3 * SECOND)]);
+    assert!(kept[1].path.display().to_string().contains("22-13-23"), "{kept:?}");
+    // Whatever else is there is nobody's schedule's.
+    let own = ["pm2-poller-before-upgrade.db", "pm2-poller-2024-keep-me.db", "pm2-poller-.db"];
+    for name in own {
+        std::fs::write(copies_in.join(name), "mine").unwrap();
+    }
+    store.scheduled_copy(&copies_in, 1, at(4 * SECOND)).await.unwrap();
+    assert_eq!(copies(&copies_in).unwrap().len(), 1);
+    assert!(own.iter().all(|name| copies_in.join(name).exists()));
 }

@@ -218,17 +218,21 @@ async fn too_large_a_database_loses_the_oldest_first() {
     fold_all(&store, now).await;
     while store.retain(kept(at(0))).await.unwrap().more {}
     let full = store.used_bytes().await.unwrap();
-    assert_eq!(store.shrink(full, now).await.unwrap(), None);
-    let dropped = store.shrink(full - 1, now).await.unwrap().unwrap();
+    assert_eq!(store.shrink(full, now).await.unwrap(), Shrunk::Fits);
+    let Shrunk::Dropped(dropped) = store.shrink(full - 1, now).await.unwrap() else {
+        panic!("nothing was dropped")
+    };
     assert_eq!((dropped.tier, dropped.blocks), (Tier::Samples, 64));
     assert_eq!(dropped.up_to, at(START + 63 * HOUR));
     let oldest = between(START, START + 6 * HOUR, MINUTE, &["memory"]);
     assert_eq!(store.history(&oldest).await.unwrap()[0].points.len(), 360, "still by minute");
     let mut last = Tier::Samples;
-    while let Some(dropped) = store.shrink(1, now).await.unwrap() {
+    while let Shrunk::Dropped(dropped) = store.shrink(1, now).await.unwrap() {
         assert!(dropped.tier as i64 >= last as i64, "samples first");
         last = dropped.tier;
     }
+    let used = store.used_bytes().await.unwrap();
+    assert_eq!(store.shrink(1, now).await.unwrap(), Shrunk::Stays(used), "and that is said");
     let blocks: Vec<i64> = store.history_sizes().await.unwrap().iter().map(|it| it.1).collect();
     assert!(blocks[0] == 0 && blocks[1] > 0 && blocks[2] > 0, "{blocks:?}");
     while store.give_back().await.unwrap() {}
