@@ -150,7 +150,7 @@ impl Commands {
 
     fn look(self: &Arc<Self>, now: Time) {
         let mut busy: HashSet<ServerId> = HashSet::new();
-        let (mut due, mut late) = (Vec::new(), Vec::new());
+        let (mut due, mut late, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for it in self.queue.waiting().iter_mut() {
             let server = &it.command.server;
             // An earlier one of the same server comes first, whether it can be sent or not.
@@ -161,6 +161,9 @@ impl Commands {
             if it.until <= now {
                 it.leaves = true;
                 late.push(it.clone());
+            } else if self.fleet.get(server).is_none() {
+                it.leaves = true;
+                gone.push(it.clone());
             } else if is_first && self.answers(server, it.after) {
                 it.leaves = true;
                 due.push(it.clone());
@@ -169,6 +172,10 @@ impl Commands {
         for it in due {
             let this = Arc::clone(self);
             self.tasks.spawn(async move { this.send(it).await });
+        }
+        for it in gone {
+            let this = Arc::clone(self);
+            self.tasks.spawn(async move { this.look_for(it).await });
         }
         for it in late {
             let this = Arc::clone(self);
@@ -207,8 +214,8 @@ impl Commands {
         let until = crate::world::now().plus_millis(super::millis(it.timeout));
         match self.store.begin_command(id.clone(), until).await {
             Ok(true) => {}
-            // Cancelled meanwhile, and told so.
-            Ok(false) => return self.queue.remove(&id),
+            // Cancelled meanwhile.
+            Ok(false) => return self.look_for(it).await,
             Err(error) => {
                 self.metrics.store_errors.with_label_values(&[error.label()]).inc();
                 tracing::error!(%error, command = %id, "not on record, and so not sent");
@@ -237,6 +244,32 @@ impl Commands {
         }
         self.queue.remove(&id);
         self.close(it.command, outcome).await;
+    }
+
+    /// What became of a command that may wait no more: with its server, what waited for it went.
+    async fn look_for(&self, it: Waiting) {
+        let id = it.command.record.id.clone();
+        match self.store.command(&id).await {
+            Ok(Some(now)) if now.record.status.is_final() => self.taken_back(&id, Arc::new(now)),
+            // Its server may stand in a file that cannot be read yet.
+            _ => {
+                tokio::select! {
+                    () = self.stopping.cancelled() => {}
+                    () = tokio::time::sleep(CLOSE_AGAIN) => {}
+                }
+                self.queue.stays(it);
+            }
+        }
+    }
+
+    /// Tells those who wait for it that it is not sent.
+    fn taken_back(&self, id: &CommandId, now: Arc<StoredCommand>) {
+        self.queue.remove(id);
+        if let Some(open) = self.open().remove(id) {
+            self.metrics.commands.with_label_values(&[now.record.status.as_str()]).inc();
+            tracing::info!(command = %id, "a command is cancelled");
+            open.done.send_replace(Some(now));
+        }
     }
 
     /// Puts on record that a command waits again, since nothing was taken.
@@ -282,12 +315,7 @@ impl Commands {
                 _ => NotCancelled::UnderWay,
             }));
         }
-        tracing::info!(command = %id, "a command is cancelled");
-        self.metrics.commands.with_label_values(&[CommandStatus::Cancelled.as_str()]).inc();
-        self.queue.remove(id);
-        if let Some(open) = self.open().remove(id) {
-            open.done.send_replace(Some(Arc::clone(&now)));
-        }
+        self.taken_back(id, Arc::clone(&now));
         Ok(Ok(now))
     }
 }

@@ -1,7 +1,7 @@
 //! Commands that wait for their server: each step is on the disk before anything follows from it.
 
 use sqlx::query_as;
-use wire::{CommandId, Target, Time};
+use wire::{CommandId, ServerId, Target, Time};
 
 use super::audit::{self, NewAudit};
 use super::writer::Writing;
@@ -105,6 +105,28 @@ impl Store {
             })
             .await
     }
+}
+
+/// Cancels what waits for a server that is taken away: another may have its name next.
+pub(super) async fn cancel_waiting(writing: &mut Writing, server: &ServerId) -> Result<()> {
+    let words = format!("{server} was taken away");
+    let rows: Vec<(String, String, String, String)> = query_as(
+        "UPDATE commands SET status = 'cancelled', finished_at = ?, body = NULL, \
+         problem = 'unknown_server', error = ? \
+         WHERE server = ? AND status = 'queued' AND part_of IS NULL \
+         RETURNING id, requested_by, action, target",
+    )
+    .bind(Time::now().as_millis())
+    .bind(&words)
+    .bind(server.as_str())
+    .fetch_all(&mut writing.connection)
+    .await?;
+    for (id, who, action, target) in rows {
+        let id: CommandId = super::commands::parsed(&id)?;
+        let row = (who, String::new(), server.to_string(), action, target);
+        note(writing, &id, row, "cancelled", None, Some(words.clone())).await?;
+    }
+    Ok(())
 }
 
 async fn note(

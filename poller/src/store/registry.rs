@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use wire::{ServerId, State, Time};
 
 use super::audit::{self, NewAudit};
+use super::queue;
 use super::{Result, Store, StoreError};
 
 /// Most servers that may be added.
@@ -160,6 +161,15 @@ impl Store {
                         return Ok(None);
                     }
                     audit::insert(writing, audit).await?;
+                    // Where it stands in the configuration or a file too, it goes on.
+                    let origin: Option<String> =
+                        sqlx::query_scalar("SELECT origin FROM registrations WHERE server = ?")
+                            .bind(id.as_str())
+                            .fetch_optional(&mut writing.connection)
+                            .await?;
+                    if origin.is_none_or(|origin| origin == "database") {
+                        queue::cancel_waiting(writing, &id).await?;
+                    }
                     Ok(Some(before))
                 })
             })
@@ -222,7 +232,7 @@ impl Store {
             .collect()
     }
 
-    /// Takes down what is registered, and what is not any more.
+    /// Takes down what is registered, and what is not any more: what waits for that is cancelled.
     ///
     /// # Errors
     /// The write failed.
@@ -231,6 +241,9 @@ impl Store {
             .run(move |writing| {
                 Box::pin(async move {
                     for it in changed {
+                        if it.retired_at.is_some() {
+                            queue::cancel_waiting(writing, &it.server).await?;
+                        }
                         put(&mut writing.connection, it).await?;
                     }
                     Ok(())

@@ -151,6 +151,52 @@ async fn what_waits_can_be_taken_back_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_server_goes_with_it() {
+    let (away, exporter) = (Exporter::start().await, Exporter::start().await);
+    away.set(Manner::Hang);
+    let poller = Poller::start(Vec::new()).await;
+    let admin = poller.token("admin", Role::Admin, &[]).await;
+    let add = async |exporter: &Exporter| {
+        let new = json!({"id": "vm9", "url": exporter.url()});
+        let added = poller.send(Method::POST, &admin, "/api/servers", &new).await;
+        assert_eq!(added.status, 201, "{added:?}");
+    };
+    add(&away).await;
+    let path = "/api/commands/vm9/apps/api/stop?queue=10m";
+    let ids = [queued(&poller, &admin, path).await, queued(&poller, &admin, path).await];
+    let waits = poller.post_as(&admin, "/api/commands/vm9/apps/api/stop?queue=10m&wait=30s");
+    let replaced = async {
+        let three =
+            async || poller.get_as(&admin, "/api/commands").await.json()["commands"][2].is_object();
+        until("all wait", three).await;
+        let gone = poller.send(Method::DELETE, &admin, "/api/servers/vm9", &Value::Null).await;
+        assert_eq!(gone.status, 204);
+        // The same name, and another machine.
+        add(&exporter).await;
+    };
+    let (told, ()) = tokio::join!(waits, replaced);
+    assert_eq!((told.status.as_u16(), told.problem().as_str()), (409, "unknown_server"));
+    for id in &ids {
+        let ended = until_ended(&poller, &admin, id).await;
+        assert_eq!(
+            (&ended["status"], &ended["reason"]),
+            (&json!("cancelled"), &json!("unknown_server"))
+        );
+        assert_eq!(ended["error"], "vm9 was taken away");
+    }
+    assert_eq!(audit(&poller).await, [["queued"; 3], ["cancelled"; 3]].concat());
+    let online =
+        async || poller.get_as(&admin, "/api/servers/vm9").await.json()["status"] == "online";
+    until("it answers", online).await;
+    let done = poller.post_as(&admin, &path.replace("stop", "start")).await.json();
+    assert_eq!(
+        until_ended(&poller, &admin, done["id"].as_str().unwrap()).await["status"],
+        "succeeded"
+    );
+    assert_eq!(exporter.lock().asked.len(), 1, "what waited for the other");
+}
+
+#[tokio::test]
 async fn what_may_be_secret_does_not_wait_and_who_lost_the_right_is_not_served() {
     let (exporter, poller, token) = start().await;
     let deploy = |more: Value| {
