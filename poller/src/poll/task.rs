@@ -230,6 +230,10 @@ impl Task {
     ) -> Result<Step, Failure> {
         let id = self.target.id.clone();
         let Checked { cursor, anew, mut page } = checked;
+        // What went before the first answer of a new server was never anybody's.
+        if from.epoch.is_empty() {
+            page.lost = 0;
+        }
         let mut told = Vec::new();
         if page.lost > 0 {
             told.push((now, told::lost(&page, &from)));

@@ -113,6 +113,21 @@ async fn what_is_lost_is_told() {
 }
 
 #[tokio::test]
+async fn what_was_gone_before_the_first_answer_is_nobodys_loss() {
+    let exporter = Exporter::start().await;
+    for n in 1..=10 {
+        exporter.event(EventKind::EXIT, &n.to_string());
+    }
+    exporter.overrun(6);
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    poller.until_kinds("kind=exit", &["exit"; 4]).await;
+    assert_eq!(poller.kinds("kind=journal_lost").await, Vec::<String>::new());
+    let page = poller.get("/metrics").await.body;
+    let lost = "pm2_server_journal_lost_entries_total{server=\"vm1\"} 0";
+    assert!(page.contains(lost), "{page}");
+}
+
+#[tokio::test]
 async fn a_silent_server_goes_stale_then_offline_then_online_again() {
     let exporter = Exporter::start().await;
     let mut config = config(vec![exporter.target("vm1")]);
