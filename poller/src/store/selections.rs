@@ -137,6 +137,7 @@ impl FromRow<'_, SqliteRow> for StoredSelection {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         let finished_at: Option<i64> = row.try_get("finished_at")?;
         let settle: i64 = row.try_get("settle")?;
+        let max_unavailable: Option<i64> = row.try_get("max_unavailable")?;
         Ok(Self {
             seq: row.try_get("seq")?,
             id: parsed(row.try_get("id")?)?,
@@ -152,7 +153,8 @@ impl FromRow<'_, SqliteRow> for StoredSelection {
             reason: row.try_get("problem")?,
             error: row.try_get("error")?,
             batch: row.try_get("batch")?,
-            max_unavailable: row.try_get("max_unavailable")?,
+            // An earlier version took numbers beyond any use.
+            max_unavailable: max_unavailable.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
             settle_seconds: settle as f64 / 1000.0,
             parts: Vec::new(),
             body_hash: row.try_get("body_hash")?,

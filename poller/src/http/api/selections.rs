@@ -29,6 +29,8 @@ use crate::http::params::Params;
 use crate::http::{Peer, Reader};
 use crate::store::StoredSelection;
 
+/// More than there can be servers.
+const MOST_UNAVAILABLE: usize = 1_000_000;
 const SETTLE: Duration = Duration::from_secs(5);
 const LONGEST_SETTLE: Duration = Duration::from_secs(600);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -123,7 +125,7 @@ pub(super) async fn begin(
     let of_action = wanted.body.as_ref().map(Value::to_string).unwrap_or_default();
     let order = Order::read(action, &target, of_action.as_bytes(), wanted.save)?;
     let batch = number("batch", wanted.batch, MOST_AT_A_TIME)?.unwrap_or(1);
-    let max_unavailable = number("max_unavailable", wanted.max_unavailable, usize::MAX)?;
+    let max_unavailable = number("max_unavailable", wanted.max_unavailable, MOST_UNAVAILABLE)?;
     let settle = time("settle", wanted.settle.as_ref(), SETTLE, LONGEST_SETTLE)?;
     let health_timeout =
         time("health_timeout", wanted.health_timeout.as_ref(), HEALTH_TIMEOUT, LONGEST_HEALTH)?;
