@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod config;
+pub mod files;
 pub mod gzip;
 pub mod host;
 pub mod html;

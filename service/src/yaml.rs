@@ -1,7 +1,7 @@
 //! YAML of other programs' files, taken into the form that [`crate::config::Reader`] reads, so
 //! that mistakes in it are told like all others.
 
-use saphyr::{LoadableYamlNode, Scalar, Yaml};
+use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, ScanError, YamlData};
 use toml::{Table, Value};
 
 /// Deeper than any file that we read.
@@ -12,11 +12,44 @@ const DEEPEST: usize = 32;
 /// # Errors
 /// It is not YAML, or holds what TOML cannot. The text is not quoted: it may hold a secret.
 pub fn value(text: &str) -> Result<Option<Value>, String> {
-    let documents = Yaml::load_from_str(text).map_err(|error| {
+    first(text, &|scalar, _| match scalar {
+        Scalar::Null => None,
+        Scalar::Boolean(truth) => Some(Value::Boolean(*truth)),
+        Scalar::Integer(number) => Some(Value::Integer(*number)),
+        Scalar::FloatingPoint(number) => Some(Value::Float(number.into_inner())),
+        Scalar::String(text) => Some(Value::String(text.to_string())),
+    })
+}
+
+/// The same, where nothing but texts is meant: `1.10` is as it was written, and no value is an empty
+/// text.
+///
+/// # Errors
+/// Those of [`value`].
+pub fn texts(text: &str) -> Result<Option<Value>, String> {
+    let characters: Vec<char> = text.chars().collect();
+    first(text, &|scalar, node| {
+        let (from, to) = (node.span.start.index(), node.span.end.index());
+        let written = characters.get(from..to).map(|it| it.iter().collect::<String>());
+        let written = written.filter(|it| !it.starts_with(['*', '&', '!']));
+        Some(Value::String(match scalar {
+            Scalar::String(text) => text.to_string(),
+            Scalar::Null => String::new(),
+            Scalar::Boolean(truth) => written.unwrap_or_else(|| truth.to_string()),
+            Scalar::Integer(number) => written.unwrap_or_else(|| number.to_string()),
+            Scalar::FloatingPoint(number) => written.unwrap_or_else(|| number.to_string()),
+        }))
+    })
+}
+
+type Of<'a> = &'a dyn Fn(&Scalar<'_>, &MarkedYaml<'_>) -> Option<Value>;
+
+fn first(text: &str, of: Of<'_>) -> Result<Option<Value>, String> {
+    let documents = MarkedYaml::load_from_str(text).map_err(|error: ScanError| {
         let at = error.marker();
         format!("is not YAML: line {}, column {}: {}", at.line(), at.col() + 1, error.info())
     })?;
-    documents.first().map_or(Ok(None), |document| converted(document, DEEPEST))
+    documents.first().map_or(Ok(None), |document| converted(document, of, DEEPEST))
 }
 
 /// The same, where a mapping is expected. An empty text is an empty one.
@@ -31,37 +64,33 @@ pub fn table(text: &str) -> Result<Table, String> {
     }
 }
 
-fn converted(yaml: &Yaml<'_>, deeper: usize) -> Result<Option<Value>, String> {
+fn converted(yaml: &MarkedYaml<'_>, of: Of<'_>, deeper: usize) -> Result<Option<Value>, String> {
     if deeper == 0 {
         return Err(format!("is nested more than {DEEPEST} deep"));
     }
-    Ok(Some(match yaml {
-        Yaml::Value(Scalar::Null) => return Ok(None),
-        Yaml::Value(Scalar::Boolean(truth)) => Value::Boolean(*truth),
-        Yaml::Value(Scalar::Integer(number)) => Value::Integer(*number),
-        Yaml::Value(Scalar::FloatingPoint(number)) => Value::Float(number.into_inner()),
-        Yaml::Value(Scalar::String(text)) => Value::String(text.to_string()),
-        Yaml::Sequence(items) => {
-            let items = items.iter().filter_map(|item| converted(item, deeper - 1).transpose());
-            Value::Array(items.collect::<Result<_, _>>()?)
+    Ok(match &yaml.data {
+        YamlData::Value(scalar) => of(scalar, yaml),
+        YamlData::Sequence(items) => {
+            let items = items.iter().filter_map(|it| converted(it, of, deeper - 1).transpose());
+            Some(Value::Array(items.collect::<Result<_, _>>()?))
         }
-        Yaml::Mapping(pairs) => {
+        YamlData::Mapping(pairs) => {
             let mut table = Table::new();
             for (key, value) in pairs {
-                let key = match key {
-                    Yaml::Value(Scalar::String(text)) => text.to_string(),
-                    Yaml::Value(Scalar::Integer(number)) => number.to_string(),
-                    Yaml::Value(Scalar::Boolean(truth)) => truth.to_string(),
+                let key = match &key.data {
+                    YamlData::Value(Scalar::String(text)) => text.to_string(),
+                    YamlData::Value(Scalar::Integer(number)) => number.to_string(),
+                    YamlData::Value(Scalar::Boolean(truth)) => truth.to_string(),
                     _ => return Err("has a key that is not a text".to_owned()),
                 };
-                if let Some(value) = converted(value, deeper - 1)? {
+                if let Some(value) = converted(value, of, deeper - 1)? {
                     table.insert(key, value);
                 }
             }
-            Value::Table(table)
+            Some(Value::Table(table))
         }
         _ => return Err("has a tag or alias, which is not understood".to_owned()),
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -74,6 +103,16 @@ mod tests {
         let expected = "a = 1\nb = ['x', 'y', 2.5, true]\n[c]\n3 = 'e'";
         assert_eq!(table(text).unwrap(), expected.parse::<Table>().unwrap());
         assert_eq!(table("").unwrap(), Table::new());
+    }
+
+    #[test]
+    fn texts_are_as_they_were_written() {
+        let text = "a: 1.10\nb: [0123, 0x10, True, ~, 1e3]\nc: 'x: 1'\nd:\ne: ü # 5\nf: 1_0\n\
+                    g: 99999999999999999999\nh: &n 07\ni: *n\n";
+        let Value::Table(found) = texts(text).unwrap().unwrap() else { panic!("no mapping") };
+        let expected = "a = '1.10'\nb = ['0123', '0x10', 'True', '', '1e3']\nc = 'x: 1'\nd = ''\n\
+                        e = 'ü'\nf = '1_0'\ng = '99999999999999999999'\nh = '7'\ni = '7'";
+        assert_eq!(found, expected.parse::<Table>().unwrap());
     }
 
     #[test]

@@ -12,12 +12,16 @@ mod user;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use service::{Exit, Failure};
 
 use crate::config::{Config, SETTINGS};
 use crate::store::{NewAudit, Store, StoreError};
+
+/// How long is waited at the end for what cannot be stopped.
+const LEFT: Duration = Duration::from_secs(1);
 
 /// Everything that can be asked for.
 pub fn command() -> Command {
@@ -54,7 +58,7 @@ pub fn main() -> ExitCode {
 fn run(matches: &ArgMatches) -> Result<(), Failure> {
     // One thread: polling waits most of the time, and SQLite has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match matches.subcommand() {
             Some(("serve", matches)) => serve::run(matches.clone()).await,
             Some(("server", matches)) => server::run(matches).await,
@@ -67,7 +71,10 @@ fn run(matches: &ArgMatches) -> Result<(), Failure> {
             Some(("check", matches)) => check::run(matches).await,
             _ => Err(Failure::new(Exit::Configuration, anyhow::anyhow!("nothing was asked for"))),
         }
-    })
+    });
+    // A read of a file system that does not answer has no end.
+    runtime.shutdown_timeout(LEFT);
+    ended
 }
 
 fn env(name: &str) -> Option<String> {

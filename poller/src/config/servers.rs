@@ -153,12 +153,8 @@ pub fn exporter_url(text: &str) -> Result<String, String> {
 pub fn read_token_file(path: &Path) -> Result<HeaderValue, String> {
     const MAX: u64 = 4096;
     let shown = path.display();
-    let too_long = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > MAX);
-    if too_long {
-        return Err(format!("{shown} is longer than {MAX} bytes: one token expected"));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    let text = service::files::text(path, MAX)
+        .map_err(|error| format!("{shown} {error}: one token expected"))?;
     let token = text.trim();
     let good = (1..=512).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
     let header = HeaderValue::try_from(format!("Bearer {token}"));

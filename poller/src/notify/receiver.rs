@@ -338,12 +338,8 @@ fn header_of(name: &str, path: &Path) -> Result<(String, HeaderValue), String> {
 
 /// The text of a small file; it is never quoted.
 fn file(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let size = std::fs::metadata(path).map(|file| if file.is_file() { file.len() } else { 0 });
-    if size.is_ok_and(|size| size > MAX_FILE) {
-        return Err(format!("{shown} is longer than {MAX_FILE} bytes"));
-    }
-    std::fs::read_to_string(path).map_err(|error| format!("{shown} cannot be read: {error}"))
+    let text = service::files::text(path, MAX_FILE);
+    text.map_err(|error| format!("{} {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ struct Group {
     labels: BTreeMap<String, Label>,
 }
 
-/// YAML has numbers where people mean texts.
+/// JSON has numbers where people mean texts.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Label {
@@ -77,7 +77,7 @@ pub(super) fn parse(
     let groups: Vec<Group> = if json {
         serde_json::from_str(text).map_err(|error| shape(&error.to_string()))?
     } else {
-        let value = service::yaml::value(text)?.ok_or("is empty: a list of groups is expected")?;
+        let value = service::yaml::texts(text)?.ok_or("is empty: a list of groups is expected")?;
         value.try_into().map_err(|error: _| shape(&error.to_string()))?
     };
     let mut all = Vec::new();
@@ -216,10 +216,10 @@ mod tests {
 
     #[test]
     fn yaml_says_the_same() {
-        let text =
-            "- targets: ['vm1:10209']\n  labels:\n    group: eu\n    rack: 7\n- targets: []\n";
+        let text = "- targets: ['vm1:10209']\n  labels:\n    group: eu\n    rack: 07\n    \
+                    node: 1.10\n    none:\n    on: True\n- targets: []\n";
         let all = read(text, false).unwrap();
-        assert_eq!((all.len(), all[0].target.tags[0].as_str()), (1, "rack=7"));
+        assert_eq!((all.len(), &*all[0].target.tags.join(" ")), (1, "node=1.10 on=True rack=07"));
     }
 
     #[test]

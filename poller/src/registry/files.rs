@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::file_sd::{Listed, parse};
 use super::sign::Sign;
@@ -22,9 +23,23 @@ struct Known {
     /// That version was too young to be sure that it stays.
     fresh: bool,
     /// What the last good version said; `None` when there was none.
-    servers: Option<Vec<Listed>>,
+    servers: Option<Arc<[Listed]>>,
     error: Option<String>,
     missing: u32,
+    /// Its folder could not be read at the last look.
+    away: bool,
+}
+
+impl Known {
+    /// Says what is wrong, where it was not said before or is `news`.
+    fn fail(&mut self, path: &Path, error: String, news: bool) {
+        if news || self.error.as_ref() != Some(&error) {
+            for line in error.lines() {
+                tracing::error!(file = %path.display(), "not used: {line}");
+            }
+        }
+        self.error = Some(error);
+    }
 }
 
 /// See the module.
@@ -39,7 +54,7 @@ impl Files {
 
     /// Every server of every good version, by the names of the files.
     pub(super) fn servers(&self) -> impl Iterator<Item = &Listed> {
-        self.0.values().flat_map(|known| known.servers.iter().flatten())
+        self.0.values().flat_map(|known| known.servers.iter().flat_map(|servers| servers.iter()))
     }
 
     /// Every file, and what is wrong with it.
@@ -55,19 +70,30 @@ impl Files {
     /// Looks at the files that these paths mean, reads those that changed, or all when `again`,
     /// and says whether their servers may have changed.
     pub(super) fn look(&mut self, paths: &[PathBuf], tls: &ClientTls, again: bool) -> bool {
-        let found = found(paths);
+        let Found { files: found, away } = found(paths);
         let mut changed = false;
         self.0.retain(|path, known| {
+            // Nobody can say then that the file is gone.
+            if let Some(error) = path.parent().and_then(|folder| away.get(folder)) {
+                known.fail(path, format!("its folder cannot be read: {error}"), false);
+                known.away = true;
+                return true;
+            }
             known.missing = if found.contains(path) { 0 } else { known.missing + 1 };
             let stays = known.missing < MISSING && !(again && known.missing > 0);
-            changed |= !stays;
+            if !stays {
+                changed = true;
+                let servers = known.servers.as_ref().map_or(0, |servers| servers.len());
+                tracing::warn!(file = %path.display(), servers, "gone, and its servers with it");
+            }
             stays
         });
         for path in found {
             let known = self.0.entry(path.clone()).or_default();
             let sign = Sign::of(&path);
             let looked_at = known.servers.is_some() || known.error.is_some();
-            if looked_at && sign == known.sign && !known.fresh && !again {
+            let back = std::mem::take(&mut known.away);
+            if looked_at && sign == known.sign && !known.fresh && !again && !back {
                 continue;
             }
             let same = looked_at && sign == known.sign && !again;
@@ -77,17 +103,10 @@ impl Files {
                 Ok(servers) => {
                     let before = known.servers.as_ref().map(|old| comparable(old));
                     changed |= before != Some(comparable(&servers));
-                    known.servers = Some(servers);
+                    known.servers = Some(servers.into());
                     known.error = None;
                 }
-                Err(error) => {
-                    if !same || known.error.as_ref() != Some(&error) {
-                        for line in error.lines() {
-                            tracing::error!(file = %path.display(), "not used: {line}");
-                        }
-                    }
-                    known.error = Some(error);
-                }
+                Err(error) => known.fail(&path, error, !same),
             }
         }
         changed
@@ -99,33 +118,43 @@ fn comparable(listed: &[Listed]) -> Vec<(&crate::config::Target, &str)> {
 }
 
 fn read(path: &Path, tls: &ClientTls) -> Result<Vec<Listed>, String> {
-    let size = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
-    if size > MOST {
-        return Err(format!("is {size} bytes long; at most {MOST} are read"));
-    }
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = service::files::text(path, MOST)?;
     let json = path.extension().is_some_and(|ending| ending == "json");
     parse(&text, json, path.parent().unwrap_or(Path::new("")), tls)
 }
 
+/// What paths mean.
+#[derive(Default)]
+struct Found {
+    files: BTreeSet<PathBuf>,
+    /// Folders that cannot be read, as they stand in the files' names, and why not.
+    away: BTreeMap<PathBuf, String>,
+}
+
 /// The files that paths mean whose last part may have `*`. One without it is meant whether it is
 /// there or not.
-fn found(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let mut all = BTreeSet::new();
+fn found(paths: &[PathBuf]) -> Found {
+    let mut all = Found::default();
     for path in paths {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
         if !name.contains('*') {
-            all.insert(path.clone());
+            all.files.insert(path.clone());
             continue;
         }
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        // A folder that is not there yet holds nothing yet.
-        let Ok(entries) = fs::read_dir(folder) else { continue };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let read = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let entries = match fs::read_dir(read) {
+            Ok(entries) => entries,
+            // One that is not there yet holds nothing yet; one that was there may come back.
+            Err(error) => {
+                all.away.insert(folder.to_owned(), error.to_string());
+                continue;
+            }
+        };
         for entry in entries.flatten() {
             let fits = entry.file_name().to_str().is_some_and(|it| fits(name, it));
             if fits && entry.path().is_file() {
-                all.insert(path.with_file_name(entry.file_name()));
+                all.files.insert(path.with_file_name(entry.file_name()));
             }
         }
     }
@@ -199,5 +228,29 @@ mod tests {
         assert_eq!(ids(&files), ["a-2"]);
         assert!(files.look(&paths, &tls, false));
         assert!(ids(&files).is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_takes_no_server_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lists, away) = (folder.path().join("lists"), folder.path().join("away"));
+        fs::create_dir(&lists).unwrap();
+        fs::write(lists.join("a.json"), r#"[{"targets": ["a:1"]}]"#).unwrap();
+        let (paths, tls) = ([lists.join("*.json")], ClientTls::default());
+        let mut files = Files::default();
+        assert!(files.look(&paths, &tls, false));
+        fs::rename(&lists, &away).unwrap();
+        for again in [false, false, true, false] {
+            assert!(!files.look(&paths, &tls, again));
+        }
+        assert_eq!(files.servers().count(), 1);
+        let error = files.all().find_map(|(_, error)| error.map(str::to_owned)).unwrap();
+        assert!(error.starts_with("its folder cannot be read: "), "{error}");
+        fs::rename(&away, &lists).unwrap();
+        assert!(!files.look(&paths, &tls, false));
+        assert_eq!(files.all().filter(|(_, error)| error.is_some()).count(), 0);
+        // The folder is not what is meant any more.
+        assert!(files.look(&[], &tls, true));
+        assert!(files.is_empty());
     }
 }

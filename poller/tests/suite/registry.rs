@@ -243,6 +243,25 @@ async fn files_of_servers_are_used_as_they_change() {
 }
 
 #[tokio::test]
+async fn a_pipe_in_place_of_a_list_holds_up_nothing() {
+    let exporter = Exporter::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    // Who opens it waits until somebody writes.
+    let pipe = folder.path().join("pipe.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut config = config(vec![exporter.target("vm1")]);
+    config.server_files = vec![pipe];
+    let poller = Poller::with(config).await;
+    poller.until_status("vm1", "online").await;
+    let page = poller.get("/metrics").await.body;
+    assert!(page.contains("pipe.json\"} 0"), "{page}");
+    let token = poller.token("viewer", Role::Viewer, &[]).await;
+    poller.app.store.revoke_token("viewer".into(), Default::default(), true).await.unwrap();
+    let revoked = async || poller.get_as(&token, "/api/me").await.status == 401;
+    until("a token that is revoked is refused", revoked).await;
+}
+
+#[tokio::test]
 async fn long_lists_of_servers_come_in_pages() {
     let exporter = Exporter::start().await;
     let servers = (0..7).map(|n| exporter.target(&format!("vm{n}"))).collect();

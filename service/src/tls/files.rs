@@ -17,11 +17,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
-    let large = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > LARGEST);
-    if large {
-        return Err(format!("{shown} is longer than {LARGEST} bytes: PEM expected"));
-    }
-    std::fs::read(path).map_err(|error| format!("{shown} cannot be read: {error}"))
+    crate::files::read(path, LARGEST).map_err(|error| format!("{shown} {error}: PEM expected"))
 }
 
 /// The certificates of a file, in its order.
