@@ -86,9 +86,15 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Prob
         let detail = format!("body: is a list: expected {expected}");
         return Err(ProblemResponse::bad_request(detail));
     }
-    serde_json::from_slice(body).map_err(|error| {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        (path, error.into_inner())
+    });
+    let read = read.and_then(|value| json.end().map(|()| value).map_err(|e| (String::new(), e)));
+    read.map_err(|(path, error)| {
         let what = match error.classify() {
-            serde_json::error::Category::Data => wrong_shape(&error.to_string()),
+            serde_json::error::Category::Data => wrong_shape(&path, &error.to_string()),
             _ => "is not JSON".to_owned(),
         };
         let (line, column) = (error.line(), error.column());
@@ -97,16 +103,28 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, Prob
     })
 }
 
-/// serde quotes values, and a value can be a secret; the names of fields that are missing or allowed
-/// are from its own list.
-fn wrong_shape(error: &str) -> String {
+/// serde quotes values, and a value can be a secret. The names of fields that are missing or allowed,
+/// and of what was expected, are from its own lists; the place is told by names of fields alone.
+fn wrong_shape(path: &str, error: &str) -> String {
     let error = error.split(" at line").next().unwrap_or_default();
     if error.starts_with("missing field") {
         return error.to_owned();
     }
-    match error.strip_prefix("unknown field").and_then(|rest| rest.rsplit_once(", expected ")) {
-        Some((_, known)) => format!("has a field that is not known: there is {known}"),
-        None => "is not of the right shape".to_owned(),
+    let halves = error.rsplit_once(", expected ");
+    if error.starts_with("unknown field") {
+        let known = halves.map_or("none", |(_, known)| known);
+        return format!("has a field that is not known: there is {known}");
+    }
+    let path: String = path.chars().take(100).collect();
+    let Some((what, expected)) = halves else {
+        return format!("{path}: is not what is allowed there");
+    };
+    let is = what.strip_prefix("invalid type: ").or(what.strip_prefix("invalid value: "));
+    // Its kind, which stands before the value.
+    let is = is.and_then(|is| is.split(['`', '"']).next()).map(str::trim).unwrap_or_default();
+    match is {
+        "" => format!("{path}: is not what is allowed there: {expected} is expected"),
+        is => format!("{path}: is {is}, and {expected} is expected"),
     }
 }
 
@@ -140,6 +158,16 @@ mod tests {
         ] {
             let detail = arguments(action, body).unwrap_err().problem().detail.clone();
             assert!(detail.contains("expected") && !detail.contains("canary"), "{detail}");
+        }
+        for (body, told) in [
+            (r#"{"instances":"canary"}"#, "instances: is string, and u32 is expected"),
+            (r#"{"instances":-1}"#, "instances: is integer, and u32 is expected"),
+            (r#"{"instances":null}"#, "instances: is null, and u32 is expected"),
+            (r#"{"instances":4} canary"#, "is not JSON"),
+        ] {
+            let detail = arguments(Action::Scale, body.as_bytes()).unwrap_err();
+            let detail = &detail.problem().detail;
+            assert!(detail.contains(told) && !detail.contains("canary"), "{detail}");
         }
         let more = arguments(Action::Scale, br#"{"instances":1,"canary":1}"#).unwrap_err();
         assert!(more.problem().detail.contains("there is `instances`"), "{more:?}");

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -43,7 +43,13 @@ impl FromStr for Level {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| {
+        // A word that is no level would be a target, and silence all others.
+        let is_level = |part: &str| {
+            let level = part.rsplit('=').next().unwrap_or_default().trim();
+            !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+        };
+        let parsed = text.split(',').all(is_level).then(|| text.parse().ok()).flatten();
+        parsed.map(Self).ok_or_else(|| {
             format!("{text:?} is not a log level: off, error, warn, info, debug or trace, or target=level pairs")
         })
     }
@@ -118,6 +124,17 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn only_levels_are_levels() {
+        for good in ["info", "WARN", "off", "info,hyper=debug", "hyper=debug,warn"] {
+            assert!(good.parse::<Level>().is_ok(), "{good}");
+        }
+        for wrong in ["warning", "loud", "", "info,", "hyper", "hyper=", "info,hyper=loud"] {
+            let error = wrong.parse::<Level>().unwrap_err();
+            assert!(error.starts_with(&format!("{wrong:?} is not a log level: ")), "{error}");
         }
     }
 
