@@ -63,7 +63,7 @@ impl ServerFilter {
     }
 }
 
-/// Which events are asked for; the limit is the caller's to set.
+/// Which events are asked for; cursor and limit are the caller's to set.
 pub(super) fn events(params: &mut Params, caller: &Caller) -> Result<EventFilter, Wrong> {
     Ok(EventFilter {
         visible: caller.servers(),
@@ -76,9 +76,15 @@ pub(super) fn events(params: &mut Params, caller: &Caller) -> Result<EventFilter
             .map(|kind| kind.as_str().to_owned()),
         severity: params.parsed("severity", severity)?,
         since: params.time("since", Time::now())?,
-        before: params.cursor(event_cursor)?,
+        before: None,
         limit: 0,
     })
+}
+
+/// The same of a list, with its cursor.
+pub(super) fn listed_events(params: &mut Params, caller: &Caller) -> Result<EventFilter, Wrong> {
+    let filter = events(params, caller)?;
+    Ok(EventFilter { before: params.cursor(event_cursor)?, ..filter })
 }
 
 /// One severity; it and worse ones are meant.

@@ -85,6 +85,10 @@ async fn who_comes_back_gets_what_they_missed_and_then_what_comes() {
     let expected: Vec<String> = (1..=710).map(|n| n.to_string()).collect();
     assert_eq!(by_header.messages(710).await, expected);
     assert_eq!(by_address.messages(710).await, expected);
+    let mut by_time = Reader::open(&poller, &format!("{path}&since=1h"), None).await;
+    assert_eq!(by_time.messages(711).await[1..], expected);
+    let none = poller.get(&format!("{path}&cursor=1")).await;
+    assert_eq!(none.problem(), "bad_request");
     let answer = poller.get("/api/events/stream?after=-1").await;
     assert_eq!(answer.problem(), "bad_request");
     let answer = poller.ask(axum::http::Method::GET, path, &[("last-event-id", "x")]).await;

@@ -29,7 +29,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     mut params: Params,
 ) -> Result<Json<List>, ProblemResponse> {
-    let mut wanted = filter::events(&mut params, &caller)?;
+    let mut wanted = filter::listed_events(&mut params, &caller)?;
     let limit = params.limit(DEFAULT_LIMIT)?;
     params.end()?;
     wanted.limit = limit + 1;

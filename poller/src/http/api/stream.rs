@@ -80,11 +80,13 @@ pub(super) async fn follow(
         read: VecDeque::new(),
         gap: None,
     };
-    if let Some(after) = after {
+    // What happened since a time stands in the store.
+    let since = following.filter.since.is_some();
+    if let Some(after) = after.or(since.then_some(0)) {
         let (newest, missing) = app.store.missing_events(after).await.map_err(store_failed)?;
         following.last = after.min(newest);
         (following.behind, following.anew) = (Some(newest), true);
-        following.gap = gap(after, missing);
+        following.gap = if after > 0 || !since { gap(after, missing) } else { None };
     }
     let stream = unfold(following, async |mut following| {
         let event = following.next().await?;

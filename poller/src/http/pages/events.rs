@@ -25,7 +25,7 @@ pub(super) async fn show(
         since: params.given("since"),
     };
     let paged = !params.given("cursor").is_empty();
-    let wanted = filter::events(&mut params, &visitor.caller)
+    let wanted = filter::listed_events(&mut params, &visitor.caller)
         .and_then(|wanted| params.end().map(|()| wanted));
     let (mut events, problem) = match wanted {
         Err(Wrong(message)) => (Vec::new(), Some(message)),
