@@ -19,6 +19,7 @@ use crate::journal::Journal;
 use crate::pm2::{Homes, Shared};
 use crate::readings::Host;
 use crate::revision::Revision;
+use crate::slots::up::Workspace;
 use crate::{http, placeholder, slots};
 
 fn command() -> Command {
@@ -243,7 +244,12 @@ async fn check(config: Config, json: bool) -> Result<(), Failure> {
     let root = config.slots.root(config.state_dir.as_deref(), std::env::var("HOME").ok());
     let nobody = config.tokens.is_empty() && config.users.is_empty();
     let open = config.anonymous_read || nobody;
-    findings.extend(slots::check::findings(&config.slots, root, &processes, open).await);
+    let other_admin = match homes.first().rpc() {
+        Ok(rpc) => Workspace::new(&config).admin_is_another(&rpc).await.unwrap_or(false),
+        Err(_) => false,
+    };
+    let of_slots = slots::check::findings(&config.slots, root, &processes, open, other_admin);
+    findings.extend(of_slots.await);
     let text = if json {
         serde_json::to_string_pretty(&serde_json::json!({ "findings": findings }))?
     } else {

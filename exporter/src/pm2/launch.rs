@@ -36,7 +36,12 @@ pub struct Running {
     pub exit_code: Option<i64>,
     /// It is a PM2 module.
     pub is_module: bool,
+    /// What its settings were digested to when `slots up` started it; empty where that did not.
+    pub settings: String,
 }
+
+/// The variable that holds [`Running::settings`].
+pub const SETTINGS: &str = "PM2_EXPORTER_ADMIN";
 
 /// PM2's list with the bytes it was read from, for saving it.
 pub struct Listing {
@@ -92,6 +97,9 @@ struct Env {
     args: Value,
     exit_code: Value,
     pmx_module: Value,
+    /// [`SETTINGS`].
+    #[serde(rename = "PM2_EXPORTER_ADMIN")]
+    settings: Value,
 }
 
 impl Entry {
@@ -112,6 +120,7 @@ impl Entry {
             first_arg,
             exit_code: self.pm2_env.exit_code.as_i64(),
             is_module: self.pm2_env.pmx_module.as_bool().unwrap_or(false),
+            settings: text(&self.pm2_env.settings),
         })
     }
 }

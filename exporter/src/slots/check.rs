@@ -15,13 +15,14 @@ use crate::check::{Finding, Level};
 
 /// Everything that can be said of the slots: whether the workspace's processes are there and
 /// online, their ports serve and are theirs, their states and the ecosystem file make sense,
-/// and logs are rotated. `root` is [`Settings::root`]; `open` says whether everybody may read.
-/// Nothing where there are no slots.
+/// and logs are rotated. `root` is [`Settings::root`]; `open` says whether everybody may read,
+/// `other_admin` whether the admin server runs with other settings. Nothing where there are no slots.
 pub async fn findings(
     settings: &Settings,
     root: PathBuf,
     processes: &[Process],
     open: bool,
+    other_admin: bool,
 ) -> Vec<Finding> {
     let named = |name: &str| -> Vec<&Process> {
         processes.iter().filter(|process| process.instance.name.as_str() == name).collect()
@@ -39,7 +40,14 @@ pub async fn findings(
     expected
         .extend(settings.places.iter().map(|place| (format!("slot-{}", place.slot), place.port)));
     for (name, number) in expected {
-        all.push(one(&name, number, &named(&name)).await);
+        all.push(match other_admin && name == ADMIN {
+            true => Finding::new(
+                Level::Problem,
+                "slot",
+                format!("{ADMIN} runs with other settings than [slots.admin]: run 'pm2-exporter slots up'"),
+            ),
+            false => one(&name, number, &named(&name)).await,
+        });
     }
     let store = Store::new(root.clone());
     for place in &settings.places {
@@ -84,7 +92,7 @@ async fn one(name: &str, number: u16, found: &[&Process]) -> Finding {
                     port::in_words(&owner)
                 )),
                 None if !accepts(number).await => {
-                    problem(format!("{name} is online, and port {number} refuses connections"))
+                    problem(format!("{name} is online, and {}", refuses(name, number)))
                 }
                 None => Finding::new(
                     Level::Ok,
@@ -95,6 +103,17 @@ async fn one(name: &str, number: u16, found: &[&Process]) -> Finding {
         }
         several => problem(format!("PM2 has {} processes named {name}", several.len())),
     }
+}
+
+/// That nobody answers, and what to do about it.
+pub(super) fn refuses(name: &str, port: u16) -> String {
+    let slot = name.strip_prefix("slot-").map(|slot| {
+        format!(
+            "; if its port was changed in [slots], restart 'pm2-exporter serve' and then the slot: \
+             POST /api/slots/{slot}/restart"
+        )
+    });
+    format!("port {port} refuses connections{}", slot.unwrap_or_default())
 }
 
 async fn ecosystem(root: PathBuf) -> Finding {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use sha2::{Digest, Sha256};
 
 use super::env::Env;
 use super::plan::Occupant;
@@ -11,6 +12,7 @@ use super::record::{RESTARTS_PLACEHOLDER, Wanted};
 use super::start::{Start, on_path};
 use super::up::ADMIN;
 use super::workshop::Workshop;
+use crate::pm2::launch::{Running, SETTINGS};
 
 impl Workshop {
     /// What is to run as admin server; nothing where it is turned off.
@@ -44,8 +46,29 @@ impl Workshop {
                 Start { script, node: None, args: vec!["serve".to_owned()], env: Env::new(), cwd }
             }
         };
+        env.insert(SETTINGS.to_owned(), self.digest_of_admin(&start));
         let name = ADMIN.to_owned();
         Some(Wanted { name, start, env, max_restarts: RESTARTS_PLACEHOLDER })
+    }
+
+    /// Whether an admin server is to be started anew: it runs with other settings. None where it is
+    /// somebody's own, which nobody here started.
+    pub fn admin_differs(&self, wanted: &Wanted, running: &Running) -> Option<bool> {
+        let ours =
+            !running.settings.is_empty() || wanted.start.script == Path::new(&running.script);
+        ours.then(|| wanted.env.get(SETTINGS) != Some(&running.settings))
+    }
+
+    /// What is set of the admin server, so that it can be told whether that was changed since it was
+    /// started, and nothing else. Without what comes from whoever asks: `PATH` and its like.
+    fn digest_of_admin(&self, start: &Start) -> String {
+        let admin = &self.settings.admin;
+        let token = admin.token_file.as_ref().and_then(|file| std::fs::read(file).ok());
+        let set =
+            serde_json::json!([start, self.settings.env, admin.port, self.watched_by_admin()]);
+        let digest =
+            Sha256::new().chain_update(set.to_string()).chain_update(token.unwrap_or_default());
+        digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// `servers` of the poller that watches this exporter.

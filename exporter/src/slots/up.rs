@@ -113,11 +113,20 @@ impl Workspace {
         let listing = self.workshop.list().await?;
         let runs = wanted.start.shown();
         let found: Vec<&Running> = listing.named(ADMIN).collect();
+        let mut changed = false;
         if let [one] = found[..]
             && one.status == "online"
         {
-            let (name, status) = (ADMIN.to_owned(), one.status.clone());
-            return Ok(Line { name, port, runs, status, note: String::new(), well: true });
+            let differs = self.workshop.admin_differs(wanted, one);
+            let note = match differs {
+                None => "was not started here; left alone".to_owned(),
+                _ => String::new(),
+            };
+            if differs != Some(true) {
+                let (name, status) = (ADMIN.to_owned(), one.status.clone());
+                return Ok(Line { name, port, runs, status, note, well: true });
+            }
+            changed = true;
         }
         let note = if !wanted.start.script.is_file() {
             Err(format!("{} is not there; see [slots.admin]", wanted.start.script.display()))
@@ -125,7 +134,8 @@ impl Workspace {
             // A place of its own, so that the same exchange serves it.
             let slot = "admin-server".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
             let place = SlotPlace { slot, port };
-            self.exchange_named(&place, wanted, &found, reclaim).await
+            let done = self.exchange_named(&place, wanted, &found, reclaim).await;
+            done.map(|note| if changed { format!("{note}: its settings differed") } else { note })
         };
         self.line(ADMIN, port, runs, note).await
     }
@@ -138,11 +148,16 @@ impl Workspace {
         reclaim: bool,
     ) -> Result<String, String> {
         let rpc = (self.workshop.connection)().map_err(|error| error.to_string())?;
+        let holder = |own| port::owners(&[(place.port, own)]).remove(&place.port);
+        let own = found.iter().any(|one| holder(Some(one.pid)).is_some_and(|holder| holder.own));
+        // Before anything is ended: what runs is better than nothing.
+        if let Some(owner) = holder(None).filter(|_| !own && !reclaim) {
+            return Err(format!("port {} is held by {}", place.port, port::in_words(&owner)));
+        }
         for running in found {
             launch::delete(&rpc, running.pm_id).await.map_err(|error| error.to_string())?;
         }
-        let owner = port::owners(&[(place.port, None)]).remove(&place.port);
-        if let Some(owner) = owner {
+        if let Some(owner) = holder(None) {
             if !reclaim {
                 return Err(format!("port {} is held by {}", place.port, port::in_words(&owner)));
             }
@@ -153,6 +168,14 @@ impl Workspace {
             wanted.record(&workshop.settings, &workshop.store, &workshop.home, &workshop.node);
         launch::start(&rpc, &record).await.map_err(|error| error.to_string())?;
         Ok(if found.is_empty() { "started" } else { "started anew" }.to_owned())
+    }
+
+    /// Whether the admin server that runs is not the one that is configured.
+    pub async fn admin_is_another(&self, rpc: &Rpc) -> Result<bool, CallError> {
+        let Some(wanted) = self.workshop.admin() else { return Ok(false) };
+        let listing = launch::list(rpc).await?;
+        let mut found = listing.named(ADMIN);
+        Ok(found.any(|running| self.workshop.admin_differs(&wanted, running) == Some(true)))
     }
 
     /// Holds a slot against `serve`; none when that goes on with it.

@@ -85,6 +85,72 @@ async fn the_admin_server_watches_the_workspace_and_a_free_slot_links_to_it() {
 }
 
 #[tokio::test]
+async fn an_admin_server_with_other_settings_is_replaced_and_nothing_else_is() {
+    let stage = Stage::new().await;
+    let (port, next) = (Port::free().unwrap(), Port::free().unwrap());
+    let script = e2e::setup::app("web.js");
+    let command = format!("port = {}\ncommand = [\"node\", {script:?}]", port.number());
+    stage.configure("enabled = false", &command);
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well, "{out}");
+    let pids = || ["admin-server", "slot-a"].map(|name| stage.pm2.pid_of(name).unwrap());
+    let first = pids();
+    let is_replaced = |what: &str| {
+        let before = pids();
+        let (checked, _, _) = stage.run(&["check"]);
+        assert!(checked.contains("admin-server runs with other settings"), "{what}: {checked}");
+        let (out, well) = stage.slots(&["status"]);
+        assert!(!well && out.contains("'slots up' starts it anew"), "{what}: {out}");
+        let (out, well) = stage.slots(&["up"]);
+        assert!(well && out.contains("its settings differed"), "{what}: {out}");
+        let after = pids();
+        assert!(after[0] != before[0] && after[1] == before[1], "{what}");
+        let (out, well) = stage.slots(&["up"]);
+        assert!(well && pids() == after && !out.contains("differed"), "{what}: {out}");
+        let (checked, _, _) = stage.run(&["check"]);
+        assert!(checked.contains("admin-server is online and answers"), "{what}: {checked}");
+    };
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well && pids() == first, "{out}");
+    stage.configure(&format!("port = {}", port.number()), &format!("port = {}", next.number()));
+    is_replaced("the port");
+    stage.configure("web.js\"]", "web.js\", \"more\"]");
+    is_replaced("an argument");
+    stage.configure(&format!("command = [\"node\", {script:?}, \"more\"]"), "");
+    is_replaced("the program");
+    let file = stage.pm2.folder().write("admin.token", "canary-one").unwrap();
+    stage.configure("[slots.admin]", &format!("[slots.admin]\ntoken_file = {file:?}"));
+    is_replaced("the token's file");
+    stage.pm2.folder().write("admin.token", "canary-two").unwrap();
+    is_replaced("what is in it");
+    // After a restart by hand and by the file it is still known.
+    stage.pm2.cli(&["restart", "admin-server"]).await.unwrap();
+    let by_hand = pids();
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well && pids() == by_hand, "{out}");
+    let file = stage.root().join("ecosystem.config.js").display().to_string();
+    stage.pm2.cli(&["delete", "admin-server"]).await.unwrap();
+    stage.pm2.cli(&["start", &file, "--only", "admin-server"]).await.unwrap();
+    let by_file = pids();
+    let (out, well) = stage.slots(&["up"]);
+    assert!(well && pids() == by_file, "{out}");
+    // Where somebody else has the port, what runs goes on.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let held = taken.local_addr().unwrap().port();
+    stage.configure(&format!("port = {}", next.number()), &format!("port = {held}"));
+    let (out, well) = stage.slots(&["up"]);
+    assert!(!well && out.contains(&format!("port {held} is held by")), "{out}");
+    assert_eq!(pids(), by_file);
+    // One of somebody's own is theirs.
+    stage.pm2.cli(&["delete", "admin-server"]).await.unwrap();
+    let own = e2e::setup::app("stubborn.js").display().to_string();
+    stage.pm2.cli(&["start", &own, "--name", "admin-server"]).await.unwrap();
+    let theirs = pids();
+    let (out, _) = stage.slots(&["up"]);
+    assert!(out.contains("was not started here") && pids() == theirs, "{out}");
+}
+
+#[tokio::test]
 async fn an_old_workspace_is_taken_over_without_a_restart() {
     let mut stage = Stage::new().await;
     // Before it was taken over, nobody looked after it.

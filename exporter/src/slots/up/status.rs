@@ -7,6 +7,7 @@ use service::shutdown::Shutdown;
 
 use super::{ADMIN, Workspace};
 use crate::pm2::launch::{self, Listing, Running};
+use crate::slots::check::refuses;
 use crate::slots::plan::{Occupant, Seen};
 use crate::slots::probe::Probe;
 use crate::slots::table::Line;
@@ -34,7 +35,7 @@ impl Workspace {
         let note = match note {
             Ok(note) if !serves && online => {
                 well = false;
-                format!("{note} port {port} refuses connections").trim().to_owned()
+                format!("{note} {}", refuses(name, port)).trim().to_owned()
             }
             Ok(note) | Err(note) => note,
         };
@@ -53,7 +54,12 @@ impl Workspace {
         let mut lines = Vec::new();
         if let Some(wanted) = self.workshop.admin() {
             let port = self.workshop.settings.admin.port;
-            lines.push(self.line(ADMIN, port, wanted.start.shown(), Ok(String::new())).await?);
+            let differs = |one| self.workshop.admin_differs(&wanted, one) == Some(true);
+            let note = match listing.named(ADMIN).any(differs) {
+                true => Err("runs with other settings; 'slots up' starts it anew".to_owned()),
+                false => Ok(String::new()),
+            };
+            lines.push(self.line(ADMIN, port, wanted.start.shown(), note).await?);
         }
         for place in self.workshop.settings.places.clone() {
             let state = self.workshop.store.load(&place.slot)?;
