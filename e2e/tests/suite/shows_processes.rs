@@ -183,6 +183,23 @@ async fn the_landing_page_leads_to_the_rest() -> Result<()> {
 }
 
 #[tokio::test]
+async fn last_lines_come_file_by_file_and_as_many_of_each() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    pm2.start_apps(vec![json!({"name": "app", "script": "stderr.js"})]).await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    wait_for_instances(exporter.client(), "app", Status::Online, 1).await?;
+    let text = wait_until("two lines of each", SOON, async || {
+        let path = "/api/processes/app/logs?lines=2";
+        let text = exporter.client().get(path).await.ok()?.ok().ok()?;
+        (text.lines().count() == 4).then_some(text)
+    })
+    .await?;
+    let begins: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(begins, ["line", "line", "error", "error"], "{text}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_not_watched_is_not_called_away_either() -> Result<()> {
     let pm2 = Pm2::start().await?;
     let apps = ["kept", "burn"].map(|name| json!({"name": name, "script": "web.js"}));
