@@ -265,7 +265,7 @@ pub struct Exception {
     pub pm_id: u32,
     /// When.
     pub at: Time,
-    /// First line, bounded.
+    /// On one line, bounded.
     pub message: Box<str>,
     /// Stack, bounded.
     pub stack: Box<str>,
@@ -300,7 +300,7 @@ pub fn exception(json: &[u8]) -> Result<Option<Exception>, serde_json::Error> {
     Ok(raw.process.pm_id.whole().map(|pm_id| Exception {
         pm_id,
         at: raw.at.millis().map_or_else(Time::now, Time::from_millis),
-        message: printable(&raw.data.message.0, 500),
+        message: on_one_line(&raw.data.message.0, 500),
         stack: raw
             .data
             .stack
@@ -428,6 +428,12 @@ pub fn logged(head: &[u8], tail: &[u8], length: usize) -> Option<(u32, u64)> {
 
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
+}
+
+/// What stood on lines of its own stays apart.
+fn on_one_line(text: &str, most: usize) -> Box<str> {
+    let words = text.split(char::is_control).map(str::trim).filter(|line| !line.is_empty());
+    printable(&words.collect::<Vec<_>>().join(" "), most)
 }
 
 fn printable(text: &str, most: usize) -> Box<str> {

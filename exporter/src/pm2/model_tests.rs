@@ -33,6 +33,15 @@ fn a_real_list_is_read() {
 }
 
 #[test]
+fn an_exceptions_message_keeps_its_lines_apart() {
+    let json = br#"{"at":1,"process":{"pm_id":3},"data":{"stack":"Error: x\n    at y",
+        "message":"Cannot find module '@pm2/io'\nRequire stack:\r\n- /srv/app.js\n"}}"#;
+    let found = exception(json).unwrap().unwrap();
+    assert_eq!(&*found.message, "Cannot find module '@pm2/io' Require stack: - /srv/app.js");
+    assert_eq!(&*found.stack, "Error: x\n    at y");
+}
+
+#[test]
 fn what_pm2_leaves_ended_is_known() {
     for (fields, autorestart, ended_as_told) in [
         ("\"exit_code\":0", true, false),
