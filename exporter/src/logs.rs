@@ -32,6 +32,15 @@ impl Tail {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn open(path: &Path, lines: usize) -> io::Result<(Self, Vec<String>)> {
+        Self::open_after(path, 0, lines)
+    }
+
+    /// The same of what stands behind the first `after` bytes; of the whole file where it is
+    /// shorter, since it was cut or is another then.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn open_after(path: &Path, after: u64, lines: usize) -> io::Result<(Self, Vec<String>)> {
         let mut tail = Self { path: path.to_owned(), file: None, at: 0, partial: Vec::new() };
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -52,6 +61,7 @@ impl Tail {
                 found => break found?,
             }
         };
+        let start = if after > end { start } else { start.max(after) };
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
         (&file).take(end - start).read_to_end(&mut bytes)?;
@@ -62,6 +72,11 @@ impl Tail {
         let surplus = last.len().saturating_sub(lines);
         last.drain(..surplus);
         Ok((tail, last))
+    }
+
+    /// How far the file was read, in bytes.
+    pub fn position(&self) -> u64 {
+        self.at
     }
 
     /// What the file ends with that is not a whole line yet.

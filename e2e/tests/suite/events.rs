@@ -82,6 +82,26 @@ async fn a_killed_app_is_an_exit_with_its_signal_and_an_online_once_and_in_order
 }
 
 #[tokio::test]
+async fn an_exit_carries_the_last_words_of_its_own_run_only() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    let app = json!({"name": "app", "script": "last-words.js", "max_restarts": 4});
+    pm2.start_apps(vec![app]).await?;
+    wait_for_instances(exporter.client(), "app", Status::Errored, 1).await?;
+    let page: wire::JournalPage = exporter.client().json("/api/journal?after=0").await?;
+    let exits = page.entries.into_iter().filter_map(|entry| match entry.record {
+        wire::Record::Event(event) if event.kind == wire::EventKind::EXIT => Some(event),
+        _ => None,
+    });
+    let words: Vec<String> =
+        exits.map(|exit| exit.details.get("stderr").cloned().unwrap_or_default()).collect();
+    assert!(words.len() >= 4, "{words:?}");
+    assert!(words.iter().all(|words| words.lines().count() == 1), "{words:?}");
+    assert_eq!(words.iter().collect::<BTreeSet<_>>().len(), words.len(), "{words:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_exit_by_itself_has_its_code() -> Result<()> {
     let pm2 = Pm2::start().await?;
     let port = e2e::Port::free()?;

@@ -296,9 +296,12 @@ impl Home {
         }
         for (time, mut event) in outcome.events.drain(..) {
             if self.exit_stderr
-                && let Some(log) = event.pm_id.and_then(|id| self.table(|t| t.err_log(id)))
+                && event.kind == EventKind::EXIT
+                && let Some(pm_id) = event.pm_id
+                && let Some((log, before)) = self.table(|table| table.err_log(pm_id))
             {
-                last_words::add(&mut event, Path::new(&*log));
+                let now = last_words::add(&mut event, Path::new(&*log), before);
+                self.table(|table| table.ended_at_err_log(pm_id, now));
             }
             self.journal.event(time, event);
         }

@@ -19,6 +19,8 @@ pub(super) struct Ledger {
     pub(super) last_exit: Option<ExitInfo>,
     pub(super) log_out_bytes: u64,
     pub(super) log_err_bytes: u64,
+    /// How long the file of stderr was when the last run ended.
+    pub(super) err_log_before: u64,
 }
 
 /// An instance's counters, as they are kept in a file.
@@ -40,6 +42,15 @@ impl Table {
         let in_home = |instance| Instance { pm2_home: self.home.clone(), ..instance };
         self.ledgers = kept.into_iter().map(|kept| (in_home(kept.instance), kept.ledger)).collect();
         Ok(())
+    }
+
+    /// A run ended when the file of its stderr was this long.
+    pub fn ended_at_err_log(&mut self, pm_id: u32, length: u64) {
+        if let Some(row) = self.rows.get(&pm_id)
+            && let Some(ledger) = self.ledgers.get_mut(&row.instance)
+        {
+            ledger.err_log_before = length;
+        }
     }
 
     /// All counters as JSON, if they changed since this was last asked.

@@ -114,9 +114,12 @@ impl Table {
         &self.filter
     }
 
-    /// Where PM2 keeps what a process writes to stderr.
-    pub fn err_log(&self, pm_id: u32) -> Option<Box<str>> {
-        self.rows.get(&pm_id).map(|row| row.listed.err_log.clone())
+    /// Where PM2 keeps what a process writes to stderr, and how long that file was when the run
+    /// before ended.
+    pub fn err_log(&self, pm_id: u32) -> Option<(Box<str>, u64)> {
+        let row = self.rows.get(&pm_id)?;
+        let before = self.ledgers.get(&row.instance).map_or(0, |ledger| ledger.err_log_before);
+        Some((row.listed.err_log.clone(), before))
     }
 
     /// Every process as PM2 itself lists it, for other exporters' pages.
