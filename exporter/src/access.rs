@@ -229,11 +229,8 @@ impl Access {
             }
             if scope == Scope::Read && self.anonymous_read {
                 // A page on the web could be asking, in somebody's browser, by its own name.
-                if !self.hosts.knows(headers) {
-                    return Err(ProblemResponse::forbidden(
-                        "Host: is no name of this exporter; put it into allowed_hosts, or send a \
-                         token",
-                    ));
+                if let Some(why) = self.hosts.refusal(headers) {
+                    return Err(ProblemResponse::forbidden(why));
                 }
                 return Ok(Who::unlimited("anonymous"));
             }

@@ -22,17 +22,25 @@ impl Hosts {
         Self { strict, allowed }
     }
 
-    /// Whether the request was sent to one of them. Addresses are: no page on the web has one
-    /// for its name and the program's as well.
-    pub fn knows(&self, headers: &HeaderMap) -> bool {
+    /// What is wrong with the name that the request was sent to, if anything. Addresses are known: no
+    /// page on the web has one for its name and the program's as well.
+    pub fn refusal(&self, headers: &HeaderMap) -> Option<String> {
         if !self.strict {
-            return true;
+            return None;
         }
         let mut said = headers.get_all(header::HOST).iter();
         // Browsers always say it.
-        let Some(host) = said.next() else { return true };
-        let Ok(host) = host.to_str() else { return false };
-        said.next().is_none() && self.is_known(host)
+        let first = said.next()?;
+        if said.next().is_some() {
+            return Some("Host: is there more than once".to_owned());
+        }
+        if first.to_str().is_ok_and(|host| self.is_known(host)) {
+            return None;
+        }
+        let shown: String = String::from_utf8_lossy(first.as_bytes()).chars().take(100).collect();
+        Some(format!(
+            "Host: {shown:?} is none of this program's names: put it into allowed_hosts, or send a token"
+        ))
     }
 
     fn is_known(&self, host: &str) -> bool {
@@ -80,7 +88,7 @@ mod tests {
         let known = |listen: &str, allowed: &[&str], host: &str| {
             let allowed = allowed.iter().map(|name| super::allowed(name).unwrap()).collect();
             let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
-            Hosts::new(listen.parse().unwrap(), allowed).knows(&headers)
+            Hosts::new(listen.parse().unwrap(), allowed).refusal(&headers).is_none()
         };
         for host in ["127.0.0.1", "127.0.0.1:10210", "localhost", "LOCALHOST:1", "[::1]:9", "::1"] {
             assert!(known("127.0.0.1:10210", &[], host), "{host}");
@@ -96,7 +104,9 @@ mod tests {
         let mut two_headers = HeaderMap::new();
         two_headers.append(header::HOST, "localhost".parse().unwrap());
         two_headers.append(header::HOST, "evil.example".parse().unwrap());
-        assert!(!Hosts::new("127.0.0.1:1".parse().unwrap(), Vec::new()).knows(&two_headers));
+        assert!(
+            Hosts::new("127.0.0.1:1".parse().unwrap(), Vec::new()).refusal(&two_headers).is_some()
+        );
         for wrong in ["", "a b", "a:1", "http://a", "ä"] {
             assert!(allowed(wrong).is_err(), "{wrong}");
         }

@@ -41,7 +41,7 @@ pub struct Caller {
 }
 
 /// Why somebody is not let in at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// No credential was shown.
     NoCredential,
@@ -50,17 +50,13 @@ pub enum Denied {
     /// Unknown, expired or revoked: which of them is not said.
     BadToken,
     /// No credential was shown, and the name asked by is none of the program's own.
-    UnknownHost,
+    UnknownHost(String),
 }
 
 impl From<Denied> for ProblemResponse {
     fn from(denied: Denied) -> Self {
         Self::unauthorized(match denied {
-            Denied::UnknownHost => {
-                return Self::forbidden(
-                    "Host: is no name of this poller; put it into allowed_hosts, or send a token",
-                );
-            }
+            Denied::UnknownHost(why) => return Self::forbidden(why),
             Denied::NoCredential => "send a token: Authorization: Bearer …",
             Denied::NotBearer => "the Authorization header is not 'Bearer' and a token",
             Denied::BadToken => "the token is unknown, expired or revoked",

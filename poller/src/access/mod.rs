@@ -203,11 +203,13 @@ impl Access {
             self.is_used(&holder);
             return Ok(Caller::with(holder, Some(session)));
         }
-        match self.open_to_read() {
-            false => Err(Denied::NoCredential),
-            // A page on the web could be asking, in somebody's browser, by its own name.
-            true if !self.hosts.knows(headers) => Err(Denied::UnknownHost),
-            true => Ok(Caller::anonymous()),
+        if !self.open_to_read() {
+            return Err(Denied::NoCredential);
+        }
+        // A page on the web could be asking, in somebody's browser, by its own name.
+        match self.hosts.refusal(headers) {
+            Some(why) => Err(Denied::UnknownHost(why)),
+            None => Ok(Caller::anonymous()),
         }
     }
 

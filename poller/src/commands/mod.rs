@@ -269,11 +269,10 @@ impl Commands {
             // Of a version whose commands took nothing.
             None => request.order == Order::default(),
         };
-        let same = before.server == request.server
+        let same_act = before.server == request.server
             && before.record.target == request.target
-            && before.record.action == request.action
-            && same_body;
-        if !same {
+            && before.record.action == request.action;
+        if !(same_act && same_body) {
             return Err(ProblemResponse::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "key_reused",
@@ -282,7 +281,7 @@ impl Commands {
                     before.record.action,
                     before.record.target,
                     before.server,
-                    if same_body { "" } else { ", with another body" }
+                    if same_act { ", with another body" } else { "" }
                 ),
             ));
         }

@@ -66,7 +66,12 @@ pub(super) async fn problems(request: Request, next: Next) -> Response {
         status if status.is_server_error() => "internal",
         _ => "bad_request",
     };
-    let detail = String::from_utf8_lossy(&text).trim().to_owned();
+    let detail = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            format!("body: is larger than {} KiB", super::MAX_REQUEST / 1024)
+        }
+        _ => String::from_utf8_lossy(&text).trim().to_owned(),
+    };
     let mut problem = ProblemResponse::new(status, word, detail).into_response();
     for (name, value) in &parts.headers {
         if !matches!(*name, header::CONTENT_TYPE | header::CONTENT_LENGTH) {

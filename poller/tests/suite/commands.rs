@@ -111,6 +111,8 @@ async fn a_key_names_one_command() {
     assert_eq!((again.status, two), (StatusCode::OK, one), "the stored outcome");
     let other = with_key(&poller, &token, "/api/commands/vm1/apps/api/stop", "k1").await;
     assert_eq!((other.status.as_u16(), other.problem().as_str()), (422, "key_reused"));
+    let told = "Idempotency-Key: was used for restart of app api on vm1";
+    assert_eq!(other.json()["detail"], told);
     assert_eq!(exporter.lock().ran.len(), 1);
 
     let another = poller.token("cd", Role::Operator, &[]).await;
@@ -211,6 +213,7 @@ async fn what_cannot_be_done_says_so_with_its_own_status() {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "bad_request"));
     let answer = poller.form(RESTART, &"x".repeat(100_000), &headers).await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (413, "body_too_large"));
+    assert_eq!(answer.json()["detail"], "body: is larger than 64 KiB");
 }
 
 #[tokio::test]
