@@ -129,6 +129,33 @@ impl ClientTls {
         })
     }
 
+    /// The same for one server, with what it leaves open as for all of them.
+    #[must_use]
+    pub fn or(self, all: &Self) -> Self {
+        let all = all.clone();
+        let own_trust = self.ca_file.is_some() || self.fingerprint.is_some();
+        let trust = if own_trust {
+            (self.ca_file, self.fingerprint)
+        } else {
+            (all.ca_file, all.fingerprint)
+        };
+        let (ca_file, fingerprint) = trust;
+        let own_identity = self.cert_file.is_some();
+        let identity = if own_identity {
+            (self.cert_file, self.key_file)
+        } else {
+            (all.cert_file, all.key_file)
+        };
+        let (cert_file, key_file) = identity;
+        Self {
+            ca_file,
+            fingerprint,
+            server_name: self.server_name.or(all.server_name),
+            cert_file,
+            key_file,
+        }
+    }
+
     /// What the connections of a client hold to.
     ///
     /// # Errors
@@ -299,6 +326,30 @@ impl ServerCertVerifier for Verifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_leaves_open_is_as_for_all() {
+        let path = |name: &str| Some(PathBuf::from(name));
+        let one: Fingerprint = "ab".repeat(32).parse().unwrap();
+        let all = ClientTls {
+            ca_file: path("ca"),
+            server_name: Some("fleet".to_owned()),
+            cert_file: path("cert"),
+            key_file: path("key"),
+            ..ClientTls::default()
+        };
+        assert_eq!(ClientTls::default().or(&all), all);
+        let pinned = ClientTls { fingerprint: Some(one.clone()), ..ClientTls::default() };
+        let seen = pinned.or(&all);
+        assert_eq!((seen.ca_file, seen.fingerprint), (None, Some(one)), "one trust, not two");
+        assert_eq!((seen.cert_file, seen.key_file), (path("cert"), path("key")));
+        let own = ClientTls { cert_file: path("c"), key_file: path("k"), ..ClientTls::default() };
+        let seen = own.or(&all);
+        assert_eq!(
+            (seen.ca_file, seen.cert_file, seen.key_file),
+            (path("ca"), path("c"), path("k"))
+        );
+    }
 
     #[test]
     fn a_fingerprint_is_read_as_tools_write_it() {

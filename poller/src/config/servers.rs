@@ -74,7 +74,7 @@ pub(super) fn servers(reader: &mut Reader, exporter_tls: &ClientTls) -> Vec<Arc<
             server.mistake("tls", "is of no use with http://: the url must begin with https://");
         }
         let url = url?;
-        let tls = is_https(&url).then(|| own.unwrap_or_else(|| exporter_tls.clone()));
+        let tls = is_https(&url).then(|| own.unwrap_or_default().or(exporter_tls));
         Some(Arc::new(Target { id: id?, url, group, tags, credential: Ok(credential), tls }))
     })
 }
