@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use service::token::{Issuer, Token};
 use wire::ServerId;
 
+use crate::owner;
+
 /// Keeps a token for the exporter of a server, and gives the file: on the disk when this returns.
 ///
 /// # Errors
@@ -22,12 +24,16 @@ pub fn keep(folder: &Path, server: &ServerId, token: &str) -> io::Result<PathBuf
     }
     // The program that polls may be started in another folder.
     let folder = std::path::absolute(folder)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    if !folder.exists() {
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        owner::as_folder(&folder);
+    }
     // Never the name of one that is in use: the old one is good until the new one is known.
     let mut random = [0u8; 4];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     let path = folder.join(format!("{server}-{:08x}.token", u32::from_be_bytes(random)));
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+    owner::as_folder(&path);
     let written = file.write_all(format!("{token}\n").as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| File::open(&folder)?.sync_all()) {
         let _ = fs::remove_file(&path);

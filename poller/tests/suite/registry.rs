@@ -95,6 +95,10 @@ async fn servers_are_added_changed_and_taken_away() {
     assert!(!poller.get_as(&admin, "/metrics").await.body.contains("vm9"));
     let did = |act: &str| ("admin".to_owned(), format!("server {act}"), "succeeded".to_owned());
     assert_eq!(audit(&poller).await, [did("add"), did("change"), did("change"), did("remove")]);
+    let filter = AuditFilter { limit: 100, ..AuditFilter::default() };
+    let rows = poller.app.store.audit(&filter).await.unwrap();
+    let told = "group \"eu\", before \"us\", tags [], before [\"a\", \"b\"], note";
+    assert!(rows.iter().any(|row| row.detail.as_deref() == Some(told)), "{rows:?}");
 }
 
 #[tokio::test]

@@ -243,11 +243,11 @@ pub(super) async fn change(
     }
     if let Some(text) = &change.group {
         after.group = registry::group(text).map_err(of("group"))?;
-        changed.push("group".to_owned());
+        changed.push(format!("group {:?}, before {:?}", after.group, before.group));
     }
     if let Some(tags) = &change.tags {
         after.tags = registry::tags(tags.iter().map(String::as_str)).map_err(of("tags"))?;
-        changed.push("tags".to_owned());
+        changed.push(format!("tags {:?}, before {:?}", after.tags, before.tags));
     }
     if let Some(text) = &change.note {
         after.note = registry::note(text).map_err(of("note"))?;
