@@ -166,6 +166,10 @@ impl Notifier<'_> {
                 Err(error) => tracing::warn!(%error, "the alerts that held cannot be read"),
             }
         }
+        match self.app.store.crashed(Signs::matter_since(now)).await {
+            Ok(crashes) => self.signs.remember(crashes),
+            Err(error) => tracing::warn!(%error, "crashes of before cannot be read"),
+        }
         self.reconfigure(config);
         for (name, desk) in &mut self.desks {
             let Some(text) = memory.get(&format!("{BOOK}{name}")) else { continue };

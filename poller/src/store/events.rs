@@ -2,9 +2,12 @@
 
 use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteConnection;
-use wire::{Event, ServerId, Severity, Time};
+use wire::{Event, Instance, ServerId, Severity, Time};
 
 use super::{Result, Store, StoreError};
+
+/// Most crashes that are read one by one.
+const CRASHES: i64 = 10_000;
 
 /// An event as stored.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -159,6 +162,36 @@ impl Store {
         .await?;
         let missing = (last - after).checked_sub(there).filter(|_| after <= last);
         Ok((last, missing.map(|missing| missing.max(0).unsigned_abs())))
+    }
+
+    /// The same exits as [`Self::crashes`] counts, each with its process, the oldest first; at most
+    /// [`CRASHES`], the latest.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn crashed(&self, since: Time) -> Result<Vec<(ServerId, Instance, Time)>> {
+        let rows: Vec<(i64, String, i64, String)> = sqlx::query_as(
+            "SELECT events.id, servers.server, time, event FROM events \
+             JOIN servers ON servers.id = events.server \
+             WHERE time >= ? AND kind = 'exit' AND app IS NOT NULL \
+             AND event ->> 'cause' IN ('crash', 'oom') ORDER BY time DESC LIMIT ?",
+        )
+        .bind(since.as_millis())
+        .bind(CRASHES)
+        .fetch_all(&self.readers)
+        .await?;
+        let mut crashed = Vec::with_capacity(rows.len());
+        for row in rows.into_iter().rev() {
+            let StoredEvent { server, time, event, .. } = stored(row)?;
+            let (Some(name), Some(namespace), Some(instance_id)) =
+                (event.app, event.namespace, event.instance_id)
+            else {
+                continue;
+            };
+            let instance = Instance { name, namespace, instance_id, pm2_home: event.pm2_home };
+            crashed.push((server, instance, time));
+        }
+        Ok(crashed)
     }
 
     /// Exits by crash or for want of memory since a moment, by server and app.

@@ -45,6 +45,34 @@ const DOWN: (&str, &str, &str) = ("Pm2ServerDown", "pending", "vm2");
 const REFUSED: (&str, &str, &str) = ("Pm2PollerConfigRefused", "pending", "-");
 
 #[tokio::test]
+async fn a_loop_is_one_after_a_restart_too() {
+    let exporter = Exporter::start().await;
+    exporter.set(Manner::Change(|page| {
+        if let Some(state) = &mut page.state {
+            state.processes[0].restarts.crash = 9;
+        }
+    }));
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    let admin = poller.token("root", Role::Admin, &[]).await;
+    poller.until_status_as(&admin, "vm1", "online").await;
+    for _ in 0..4 {
+        exporter.crash();
+    }
+    let page = async || poller.get_as(&admin, "/").await.body;
+    until("the page tells of the loop", async || page().await.contains("4 crashes in 10 min"))
+        .await;
+    let poller = poller.restart(None).await;
+    let mut said = String::new();
+    until("the list of alerts as well", async || {
+        let list = poller.get_as(&admin, "/api/alerts?name=Pm2CrashLoop").await.json();
+        said = list["alerts"][0]["description"].as_str().unwrap_or_default().to_owned();
+        !said.is_empty()
+    })
+    .await;
+    assert!(said.contains(" 4 times within 10 minutes"), "{said}");
+}
+
+#[tokio::test]
 async fn what_holds_is_told_to_those_who_may_see_it() {
     let (_one, _two, poller) = troubled().await;
     let admin = poller.token("root", Role::Admin, &[]).await;

@@ -10,7 +10,7 @@ mod trend;
 use std::collections::{BTreeMap, BTreeSet};
 
 use exposition::{Alert, alerts as a};
-use wire::{ServerId, State, Time};
+use wire::{Instance, ServerId, State, Time};
 
 use super::alert::{Active, Finding, Key};
 use own::OwnMemory;
@@ -56,16 +56,31 @@ pub struct Seen<'a> {
 #[derive(Debug, Default)]
 pub struct Signs {
     servers: BTreeMap<ServerId, ServerMemory>,
+    past: BTreeMap<ServerId, BTreeMap<Instance, Vec<Time>>>,
     own: Option<OwnMemory>,
 }
 
 impl Signs {
+    /// Since when crashes of before the first look matter.
+    pub fn matter_since(now: Time) -> Time {
+        now.plus_millis(-window(a::CRASH_LOOP.name))
+    }
+
+    /// Takes down the crashes of before the first look, the oldest first: what a former life of the
+    /// program saw of a loop.
+    pub fn remember(&mut self, crashes: Vec<(ServerId, Instance, Time)>) {
+        for (server, instance, time) in crashes {
+            self.past.entry(server).or_default().entry(instance).or_default().push(time);
+        }
+    }
+
     /// Looks at some servers. A look is one at every server, at the poller itself, and then
     /// [`Self::forget`].
     pub fn look(&mut self, now: Time, servers: &[Seen<'_>], findings: &mut Vec<Finding>) {
         for seen in servers {
-            let memory =
-                self.servers.entry(seen.id.clone()).or_insert_with(|| ServerMemory::new(now));
+            let past = &mut self.past;
+            let new = || ServerMemory::new(now, past.remove(seen.id).unwrap_or_default());
+            let memory = self.servers.entry(seen.id.clone()).or_insert_with(new);
             memory.look(now, seen, findings);
         }
     }
@@ -79,6 +94,7 @@ impl Signs {
     pub fn forget<'a>(&mut self, but: impl Iterator<Item = &'a ServerId>) {
         let ids: BTreeSet<&ServerId> = but.collect();
         self.servers.retain(|id, _| ids.contains(id));
+        self.past.retain(|id, _| ids.contains(id));
     }
 
     /// Whether the last look could not tell that this condition is over: a server does not

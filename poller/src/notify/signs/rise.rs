@@ -21,6 +21,21 @@ impl Rise {
         Self { window, noted: now, values: VecDeque::from([(now, value)]) }
     }
 
+    /// The same, where it is known when it rose to `value` before: by one at each of these times, the
+    /// oldest first.
+    pub(super) fn after(window: i64, now: Time, value: u64, rises: &[Time]) -> Self {
+        let known = rises.len().min(MAX - 1).min(usize::try_from(value).unwrap_or(usize::MAX));
+        let rises = &rises[rises.len() - known..];
+        let Some(first) = rises.first() else { return Self::new(window, now, value) };
+        let before = value - known as u64;
+        let values = rises.iter().zip(before + 1..).map(|(time, value)| (*time, value));
+        Self {
+            window,
+            noted: now,
+            values: std::iter::once((*first, before)).chain(values).collect(),
+        }
+    }
+
     pub(super) fn note(&mut self, now: Time, value: u64) {
         let last = self.values.back().map_or(value, |(_, value)| *value);
         // Nobody knows when a rise came that was not seen for so long.
@@ -68,6 +83,23 @@ mod tests {
         }
         rise.note(at(200), 9);
         assert_eq!(rise.by(), 0, "it was not seen for longer than the window");
+    }
+
+    #[test]
+    fn what_is_known_of_before_counts() {
+        let rise = |value, times: &[i64]| {
+            let times: Vec<Time> = times.iter().map(|second| at(*second)).collect();
+            Rise::after(60_000, at(100), value, &times)
+        };
+        assert_eq!(rise(7, &[]).by(), 0);
+        assert_eq!(rise(2, &[50, 60, 70]).by(), 2, "no more than there is");
+        assert_eq!(rise(99, &[60; 99]).by(), 31);
+        let mut rise = rise(7, &[45, 60, 70]);
+        assert_eq!(rise.by(), 3);
+        for (second, value, by) in [(101, 7, 3), (105, 8, 3), (125, 8, 2), (131, 8, 1)] {
+            rise.note(at(second), value);
+            assert_eq!(rise.by(), by, "at {second}");
+        }
     }
 
     proptest! {

@@ -40,12 +40,15 @@ pub(super) struct ServerMemory {
     lost: Rise,
     disk: Trend,
     processes: BTreeMap<Instance, ProcessMemory>,
+    /// Crashes from before this life of the program, of processes that were not seen yet.
+    past: BTreeMap<Instance, Vec<Time>>,
     failed_deploys: BTreeMap<SlotId, Rise>,
 }
 
 impl ServerMemory {
-    pub(super) fn new(now: Time) -> Self {
+    pub(super) fn new(now: Time, past: BTreeMap<Instance, Vec<Time>>) -> Self {
         Self {
+            past,
             known_since: now,
             watched: None,
             answers: false,
@@ -135,10 +138,12 @@ impl ServerMemory {
             let counts = &process.restarts;
             let crashes = counts.crash.saturating_add(counts.oom);
             let restarts = counts.total().saturating_sub(counts.get(RestartCause::Unknown));
+            let past = &mut self.past;
             let new = || {
                 let minutes = window(a::CRASH_LOOP.name);
+                let before = past.remove(&process.instance).unwrap_or_default();
                 ProcessMemory {
-                    crashes: Rise::new(minutes, now, crashes),
+                    crashes: Rise::after(minutes, now, crashes, &before),
                     restarts: Rise::new(minutes, now, restarts),
                     memory: Trend::new(2 * HOUR),
                 }

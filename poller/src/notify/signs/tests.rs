@@ -187,6 +187,24 @@ fn one_pm2_of_several_is_told_by_its_directory() {
 }
 
 #[test]
+fn a_loop_that_a_former_life_saw_is_one_at_once() {
+    let mut world = World::new();
+    let instance = world.state.processes[0].instance.clone();
+    world.state.processes[0].restarts.crash = 9;
+    let crash = |seconds: i64| {
+        let time = Time::from_millis(BASE - seconds * SECOND);
+        (world.id.clone(), instance.clone(), time)
+    };
+    world.signs.remember(vec![crash(590), crash(300), crash(200), crash(100)]);
+    let found = world.look_whole();
+    let said: Vec<&str> = found.iter().map(|it| it.description.as_str()).collect();
+    assert!(said.len() == 1 && said[0].contains(" 4 times within 10 minutes"), "{said:?}");
+    // As ever, with the window.
+    world.now = Time::from_millis(BASE + 300 * SECOND);
+    assert_eq!(world.look(), Vec::<String>::new());
+}
+
+#[test]
 fn three_crashes_in_ten_minutes_are_a_loop() {
     let mut world = World::new();
     world.look();

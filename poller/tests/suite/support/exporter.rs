@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use wire::{
     CommandRequest, Entry, Event, EventKind, Instance, JournalPage, JournalPosition, Readings,
-    Record, Sample, SampledProcess, Severity, Status, Target, Time,
+    Record, RestartCause, Sample, SampledProcess, Severity, Status, Target, Time,
 };
 
 use super::target;
@@ -145,6 +145,15 @@ impl Exporter {
     pub fn event(&self, kind: EventKind, message: &str) {
         let mut event = Event::new(kind, Severity::Warning, message);
         event.app = Some("api".parse().unwrap());
+        self.add(Record::Event(event));
+    }
+
+    /// Its `api` crashes.
+    pub fn crash(&self) {
+        let Instance { name, namespace, instance_id, .. } = instance("api");
+        let mut event = Event::new(EventKind::EXIT, Severity::Warning, "crashed");
+        (event.app, event.namespace) = (Some(name), Some(namespace));
+        (event.instance_id, event.cause) = (Some(instance_id), Some(RestartCause::Crash));
         self.add(Record::Event(event));
     }
 
