@@ -85,8 +85,10 @@ async fn a_killed_app_is_an_exit_with_its_signal_and_an_online_once_and_in_order
 async fn an_exit_carries_the_last_words_of_its_own_run_only() -> Result<()> {
     let pm2 = Pm2::start().await?;
     let exporter = scene::exporter(pm2.home()).await?;
-    let app = json!({"name": "app", "script": "last-words.js", "max_restarts": 4});
-    pm2.start_apps(vec![app]).await?;
+    pm2.start_apps(vec![json!({
+        "name": "app", "script": "last-words.js", "max_restarts": 4, "min_uptime": 60_000,
+    })])
+    .await?;
     wait_for_instances(exporter.client(), "app", Status::Errored, 1).await?;
     let page: wire::JournalPage = exporter.client().json("/api/journal?after=0").await?;
     let exits = page.entries.into_iter().filter_map(|entry| match entry.record {

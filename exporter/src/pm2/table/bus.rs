@@ -180,7 +180,8 @@ impl Table {
             // It has ended since.
             return;
         }
-        let new = row.touched == 0;
+        // PM2 5 tells who asked for a start before the start itself.
+        let new = row.told_start.is_none();
         row.touched = heard;
         if row.told_start.is_some() && row.told_start == started_at {
             // A list was quicker.

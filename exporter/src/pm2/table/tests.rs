@@ -172,14 +172,14 @@ fn counters_outlive_the_daemon() {
 #[test]
 fn what_a_new_daemon_resurrects_is_one_restart_whoever_tells_first() {
     let (old, new) = (listed(0, "api", 10, 0), listed(0, "api", 30, 0));
-    let told = |table: &mut Table| {
-        said(table, "online", Status::Launching, &new);
-        said(table, "start", Status::Online, &new);
-    };
     let launching = Listed { status: Status::Launching, pid: None, ..new.clone() };
     // The new daemon's first list has nothing yet, or the process, or it is being started.
     let lists = [&[vec![], vec![new.clone()]][..], &[vec![new.clone()]], &[vec![launching]], &[]];
-    for (lists, found_deleted) in lists.iter().flat_map(|lists| [(lists, false), (lists, true)]) {
+    // In the order of PM2 7, and in that of PM2 5.
+    let orders = [["online", "start"], ["start", "online"]];
+    let cases = lists.iter().flat_map(|lists| [(lists, false), (lists, true)]);
+    for ((lists, found_deleted), order) in cases.flat_map(|case| orders.map(|order| (case, order)))
+    {
         let mut table = Table::default();
         list(&mut table, std::slice::from_ref(&old));
         ended_by_request(&mut table, &old);
@@ -191,10 +191,13 @@ fn what_a_new_daemon_resurrects_is_one_restart_whoever_tells_first() {
         // Each time that no daemon is found.
         table.clear(Time::from_millis(0));
         lists.iter().for_each(|found| drop(list(&mut table, found)));
-        told(&mut table);
+        for word in order {
+            let status = if word == "start" { Status::Online } else { Status::Launching };
+            said(&mut table, word, status, &new);
+        }
         list(&mut table, std::slice::from_ref(&new));
         let expected = RestartCounts { unknown: 1, ..Default::default() };
-        assert_eq!(process(&table, "api").restarts, expected, "{lists:?}");
+        assert_eq!(process(&table, "api").restarts, expected, "{order:?} {lists:?}");
     }
 }
 
