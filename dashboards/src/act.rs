@@ -3,7 +3,7 @@
 
 use wire::{Action, Process, ServerId, Slot, SlotType, Status, Target};
 
-use crate::links;
+use crate::{Homes, links};
 
 /// One thing that can be done.
 pub(crate) struct Act {
@@ -22,10 +22,16 @@ pub(crate) struct Act {
 
 impl Act {
     /// `None` where the target has no address.
-    fn new(base: &str, server: &ServerId, target: &Target, action: Action) -> Option<Self> {
+    fn new(
+        base: &str,
+        server: &ServerId,
+        target: &Target,
+        action: Action,
+        home: Option<&str>,
+    ) -> Option<Self> {
         Some(Self {
             word: word(action),
-            href: links::act(server, target, action)?,
+            href: links::act(server, target, action, home)?,
             direct: matches!(action, Action::Start | Action::Reset),
             danger: is_danger(action),
             rare: matches!(
@@ -37,15 +43,17 @@ impl Act {
                     | Action::Flush
                     | Action::Delete
             ),
-            line: links::shell_line(base, server, target, action, example(action))?,
+            line: line(base, server, target, action, home)?,
         })
     }
 
-    /// What can be done to an app as it is now, of what the visitor may.
+    /// What can be done to an app as it is now, of what the visitor may. Where it takes a choice
+    /// of PM2 that was not made, nothing can: it would be refused.
     pub(crate) fn of_app(
         base: &str,
         server: &ServerId,
         target: &Target,
+        homes: &Homes,
         instances: &[&Process],
         may: &[Action],
     ) -> Vec<Self> {
@@ -64,7 +72,7 @@ impl Act {
             Action::Deploy | Action::Rollback => false,
             _ => true,
         };
-        if instances.is_empty() {
+        if instances.is_empty() || homes.is_open() {
             return Vec::new();
         }
         let order = [
@@ -81,7 +89,9 @@ impl Act {
             Action::Delete,
         ];
         let wanted = order.into_iter().filter(|action| may.contains(action)).filter(useful);
-        wanted.filter_map(|action| Self::new(base, server, target, action)).collect()
+        wanted
+            .filter_map(|action| Self::new(base, server, target, action, homes.chosen()))
+            .collect()
     }
 
     /// What can be done to a slot as it is now, of what the visitor may.
@@ -96,7 +106,7 @@ impl Act {
                     || *action == Action::Deploy
                     || matches!(action, Action::Restart | Action::Env)
             })
-            .filter_map(|action| Self::new(base, server, &target, action))
+            .filter_map(|action| Self::new(base, server, &target, action, None))
             .collect()
     }
 }
@@ -186,8 +196,9 @@ pub(crate) fn line(
     server: &ServerId,
     target: &Target,
     action: Action,
+    home: Option<&str>,
 ) -> Option<String> {
-    links::shell_line(base, server, target, action, example(action))
+    links::shell_line(base, server, target, action, home, example(action))
 }
 
 /// Whether any of them stands behind the others.

@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use wire::{Action, Deployment, ServerId, SlotId, Target};
+use wire::{Action, CommandId, Deployment, ServerId, Target};
 
 use crate::act::{is_danger, line, meaning, word};
 use crate::format::{age, cut};
+use crate::homes::HomeLink;
+use crate::links::{self, query};
 use crate::page::{Frame, Place};
-use crate::{Error, Page, links};
+use crate::{Error, Homes, Page};
 
 /// `/servers/{id}/apps/{app}/{action}` and `/servers/{id}/slots/{slot}/{action}`: asks before
 /// something is done, with what that takes. The form posts to its own address; a script may show
@@ -19,6 +21,8 @@ pub struct ActionPage {
     pub server: ServerId,
     /// To what.
     pub target: Target,
+    /// In which PM2: the page asks for that first where it has to be said and was not.
+    pub homes: Homes,
     /// What.
     pub action: Action,
     /// What the form was filled with, where it is shown again because something was wrong.
@@ -38,12 +42,13 @@ impl ActionPage {
 
     /// The page as HTML.
     pub fn render(&self) -> Result<String, Error> {
-        let (what, back) = match &self.target {
-            Target::App(app) => (app.to_string(), links::app(&self.server, app)),
-            Target::Slot(slot) => {
-                (format!("slot {slot}"), Some(links::slot(&self.server, slot.as_str())))
-            }
+        let what = match &self.target {
+            Target::App(app) => app.to_string(),
+            Target::Slot(slot) => format!("slot {slot}"),
         };
+        let (home, here) =
+            (self.homes.chosen(), links::act(&self.server, &self.target, self.action, None));
+        let back = links::place(&self.server, &self.target);
         let verb = match self.action {
             Action::Env => "Change the environment of",
             Action::Signal => "Send a signal to",
@@ -72,11 +77,14 @@ impl ActionPage {
             },
             danger: is_danger(self.action),
             fields: fields(self.action, &self.target, deployments, self.away),
-            here: links::act(&self.server, &self.target, self.action)
-                .unwrap_or_else(|| "/".to_owned()),
-            back: back.unwrap_or_else(|| format!("/servers/{}", self.server)),
+            homes: self.homes.links(here.as_deref().unwrap_or("/"), &[]),
+            here: here.map_or_else(|| "/".to_owned(), |here| query(&here, &[self.homes.field()])),
+            back: back.map_or_else(
+                || format!("/servers/{}", self.server),
+                |back| query(&back, &[self.homes.field()]),
+            ),
             given_rarely: RARE.iter().any(|name| !self.given(name).is_empty()),
-            line: line(&self.page.base, &self.server, &self.target, self.action),
+            line: line(&self.page.base, &self.server, &self.target, self.action, home),
             verb,
             what,
             it: self,
@@ -103,6 +111,7 @@ struct View<'a> {
     fields: Vec<Field>,
     /// A field that is folded away was filled in.
     given_rarely: bool,
+    homes: Vec<HomeLink>,
     here: String,
     back: String,
     line: Option<String>,
@@ -218,14 +227,11 @@ fn fields(
     all
 }
 
-/// The address of a slot's page, for who redirects there.
-pub fn slot_path(server: &ServerId, slot: &SlotId) -> String {
-    links::slot(server, slot.as_str())
-}
-
-/// The address of an app's page; the server's where the app has none.
-pub fn app_path(server: &ServerId, app: &wire::AppName) -> String {
-    links::app(server, app).unwrap_or_else(|| format!("/servers/{server}"))
+/// The address of the page that shows what became of a command: its target's own, the server's
+/// where that has none.
+pub fn outcome_path(server: &ServerId, target: &Target, homes: &Homes, id: &CommandId) -> String {
+    let place = links::place(server, target).unwrap_or_else(|| format!("/servers/{server}"));
+    query(&place, &[homes.field(), ("done", id.as_str())])
 }
 
 fn is_usual(field: &&Field) -> bool {

@@ -6,6 +6,7 @@ use wire::{Action, AppName, Instance, Process, RestartCause, SlotId, Status, Tar
 use crate::act::Act;
 use crate::format::{count, counted};
 use crate::health::{self, TroubleLine};
+use crate::homes::HomeLink;
 use crate::links::{self, query};
 use crate::marks::Badge;
 use crate::over_time::{Drawn, OverTime};
@@ -13,9 +14,10 @@ use crate::page::{Frame, Place};
 use crate::readings::Readings;
 use crate::rows::{CommandLine, EventLine, ProcessLine, cause_word};
 use crate::server::{Standing, as_of};
-use crate::{CommandRow, Error, EventRow, Page, Server};
+use crate::{CommandRow, Error, EventRow, Homes, Page, Server};
 
-/// `/servers/{id}/apps/{app}`: one app with its instances.
+/// `/servers/{id}/apps/{app}`: one app with its instances; in one PM2, where several have it and
+/// one is meant.
 #[derive(Clone, Debug)]
 pub struct AppPage {
     /// What every page needs.
@@ -25,6 +27,8 @@ pub struct AppPage {
     /// The app. Its instances are those of that name in the server's state; when there are
     /// none, the page says that PM2 has no such app now.
     pub app: AppName,
+    /// In which PM2. What is known now is narrowed to it here; the rest comes so.
+    pub homes: Homes,
     /// Cores used by each process over the last interval, where known.
     pub process_cpu: BTreeMap<Instance, f64>,
     /// What was measured of it.
@@ -45,7 +49,8 @@ impl AppPage {
     /// The page as HTML.
     pub fn render(&self) -> Result<String, Error> {
         let now = self.page.now;
-        let server = &self.server;
+        let narrowed = self.homes.narrow(&self.server);
+        let server = narrowed.as_ref().unwrap_or(&self.server);
         let of_app = |process: &&Process| process.instance.name == self.app;
         let instances: Vec<&Process> =
             server.state.iter().flat_map(|state| &state.processes).filter(of_app).collect();
@@ -74,6 +79,7 @@ impl AppPage {
             ),
             time: self.over_time.draw(
                 place.as_deref().unwrap_or_default(),
+                &[self.homes.field()],
                 place.as_ref().map(|place| format!("/api{place}")).as_deref(),
                 now,
             ),
@@ -90,12 +96,16 @@ impl AppPage {
                 &self.page.base,
                 &server.id,
                 &Target::App(self.app.clone()),
+                &self.homes,
                 &instances,
                 &self.may,
             ),
             done: CommandLine::all(self.done.as_slice(), now).pop(),
             slot: instances.iter().find_map(|process| process.slot.as_ref()),
-            logs: place.map(|place| format!("{place}/logs")),
+            homes: place.as_ref().map_or_else(Vec::new, |place| {
+                self.homes.links(place, &[self.over_time.range.field()])
+            }),
+            logs: place.map(|place| query(&format!("{place}/logs"), &[self.homes.field()])),
             of_apps: false,
             it: self,
         }
@@ -126,6 +136,7 @@ struct View<'a> {
     done: Option<CommandLine<'a>>,
     /// The slot that it serves.
     slot: Option<&'a SlotId>,
+    homes: Vec<HomeLink>,
     /// Address of its log.
     logs: Option<String>,
     /// Events need not tell their app.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use wire::{AppName, CommandRecord, Event, InvalidId, ServerId, Severity, State, Time};
+use wire::{AppName, CommandRecord, Event, InvalidId, ServerId, Severity, SmolStr, State, Time};
 
 /// Whether a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +99,8 @@ pub struct AlertRow {
     pub severity: Severity,
     /// The app that it is about, if it is about one.
     pub app: Option<AppName>,
+    /// PM2's directory, where it is about one of several.
+    pub pm2_home: Option<SmolStr>,
     /// What is said of it, with values.
     pub description: String,
 }

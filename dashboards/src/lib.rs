@@ -22,15 +22,15 @@
 //! | --- | --- |
 //! | `/?group=&tag=&status=&q=` | [`FleetPage`] |
 //! | `/servers/{id}?range=` | [`ServerPage`] |
-//! | `/servers/{id}/apps/{app}?range=` | [`AppPage`] |
-//! | `/servers/{id}/apps/{app}/logs?stream=&lines=&q=` | [`LogsPage`] |
+//! | `/servers/{id}/apps/{app}?range=&pm2_home=` | [`AppPage`] |
+//! | `/servers/{id}/apps/{app}/logs?stream=&lines=&q=&pm2_home=` | [`LogsPage`] |
 //! | `/servers/{id}/slots/{slot}` | [`SlotPage`] |
 //! | `/events?server=&app=&kind=&severity=&since=&cursor=` | [`EventsPage`] |
 //! | `/events/{id}` | [`EventPage`] |
 //! | `/audit?server=&who=&act=&outcome=&since=&cursor=` | [`AuditPage`] |
 //! | `/commands?server=&app=&status=&cursor=` | [`CommandsPage`] |
 //! | `/commands/{id}` | [`CommandPage`] |
-//! | `/servers/{id}/apps/{app}/{action}`, `/servers/{id}/slots/{slot}/{action}` | [`ActionPage`] |
+//! | `/servers/{id}/apps/{app}/{action}?pm2_home=`, `/servers/{id}/slots/{slot}/{action}` | [`ActionPage`] |
 //! | `/login`, `/login/first` | [`LoginPage`], [`FirstPage`] |
 //! | `/sessions` | [`SessionsPage`] |
 //! | whatever went wrong | [`ErrorPage`] |
@@ -71,6 +71,7 @@ mod fleet;
 mod form;
 pub mod format;
 mod health;
+mod homes;
 mod links;
 mod login;
 mod logs;
@@ -83,7 +84,7 @@ mod server;
 mod slot;
 mod trend;
 
-pub use action::{ActionPage, app_path, slot_path};
+pub use action::{ActionPage, outcome_path};
 pub use app::AppPage;
 pub use askama::Error;
 pub use assets::{ASSETS, Asset, CONTENT_SECURITY_POLICY, asset};
@@ -95,6 +96,7 @@ pub use event::EventPage;
 pub use events::{EventFilter, EventsPage};
 pub use facts::{AlertRow, CommandRow, Contact, EventRow, Server, ServerStatus};
 pub use fleet::{FleetFilter, FleetPage};
+pub use homes::Homes;
 pub use links::{local_path, page_of};
 pub use login::{FirstPage, LoginPage, SessionRow, SessionsPage};
 pub use logs::{LogLine, LogsPage};

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use wire::{Action, AppName, ServerId, Target};
 
+use crate::homes;
+
 /// The path to go to after signing in: `text` when it is a path of this site, `/` otherwise
 /// (another site, `//host`, a backslash, control characters).
 pub fn local_path(text: &str) -> &str {
@@ -69,13 +71,24 @@ pub(crate) fn slot(server: &ServerId, slot: &str) -> String {
     format!("/servers/{server}/slots/{}", encode(slot))
 }
 
-/// Address of the page that asks before an action is done; `None` where [`app`] is.
-pub(crate) fn act(server: &ServerId, target: &Target, action: Action) -> Option<String> {
-    let place = match target {
-        Target::App(name) => app(server, name)?,
-        Target::Slot(name) => slot(server, name.as_str()),
-    };
-    Some(format!("{place}/{action}"))
+/// Address of the page of an app or a slot; `None` where [`app`] is.
+pub(crate) fn place(server: &ServerId, target: &Target) -> Option<String> {
+    match target {
+        Target::App(name) => app(server, name),
+        Target::Slot(name) => Some(slot(server, name.as_str())),
+    }
+}
+
+/// Address of the page that asks before an action is done; `None` where [`app`] is. `home` is the
+/// PM2 that is meant, where the address has to say so.
+pub(crate) fn act(
+    server: &ServerId,
+    target: &Target,
+    action: Action,
+    home: Option<&str>,
+) -> Option<String> {
+    let place = place(server, target)?;
+    Some(query(&format!("{place}/{action}"), &[homes::field(home)]))
 }
 
 /// Address of a command's record.
@@ -89,13 +102,15 @@ pub(crate) fn shell_line(
     server: &ServerId,
     target: &Target,
     action: Action,
+    home: Option<&str>,
     body: Option<&str>,
 ) -> Option<String> {
     let place = match target {
         Target::App(name) => format!("apps/{}", segment(name)?),
         Target::Slot(name) => format!("slots/{}", encode(name)),
     };
-    let address = format!("{base}/api/commands/{server}/{place}/{action}?wait=30s");
+    let path = format!("/api/commands/{server}/{place}/{action}");
+    let address = format!("{base}{}", query(&path, &[("wait", "30s"), homes::field(home)]));
     let mut line = "curl -X POST -H \"Authorization: Bearer $TOKEN\" ".to_owned();
     if let Some(body) = body {
         let _ = write!(line, "-d {} ", shell_quote(body));
@@ -134,11 +149,24 @@ mod tests {
                 &server,
                 &Target::App("a b".parse().unwrap()),
                 Action::Restart,
+                None,
                 None
             )
             .unwrap(),
             "curl -X POST -H \"Authorization: Bearer $TOKEN\" \
              'http://h'\\''h/api/commands/vm1/apps/a%20b/restart?wait=30s'"
+        );
+        let slot = Target::Slot("a".parse().unwrap());
+        assert_eq!(act(&server, &slot, Action::Stop, None).unwrap(), "/servers/vm1/slots/a/stop");
+        let (name, home) = (Target::App("a b".parse().unwrap()), Some("/x y/&'.pm2"));
+        assert_eq!(
+            act(&server, &name, Action::Stop, home).unwrap(),
+            "/servers/vm1/apps/a%20b/stop?pm2_home=%2Fx%20y%2F%26%27.pm2"
+        );
+        assert_eq!(
+            shell_line("http://h", &server, &name, Action::Stop, home, None).unwrap(),
+            "curl -X POST -H \"Authorization: Bearer $TOKEN\" 'http://h/api/commands/vm1/apps/\
+             a%20b/stop?wait=30s&pm2_home=%2Fx%20y%2F%26%27.pm2'"
         );
     }
 

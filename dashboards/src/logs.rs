@@ -3,12 +3,13 @@ use wire::AppName;
 
 use crate::form::{Choice, choices};
 use crate::format::cut;
+use crate::homes::HomeLink;
 use crate::links::{self, query};
 use crate::page::{Frame, Place};
-use crate::{Error, Page, Server};
+use crate::{Error, Homes, Page, Server};
 
-/// `/servers/{id}/apps/{app}/logs?stream=&lines=&q=`: the last lines of an app's log. A script
-/// goes on with the lines that follow.
+/// `/servers/{id}/apps/{app}/logs?stream=&lines=&q=&pm2_home=`: the last lines of an app's log. A
+/// script goes on with the lines that follow.
 #[derive(Clone, Debug)]
 pub struct LogsPage {
     /// What every page needs.
@@ -17,6 +18,8 @@ pub struct LogsPage {
     pub server: Server,
     /// The app.
     pub app: AppName,
+    /// In which PM2: without a choice that it takes there are no lines, and the page asks for it.
+    pub homes: Homes,
     /// `out`, `err`, or empty for both.
     pub stream: String,
     /// How many lines were asked for.
@@ -47,7 +50,9 @@ impl LogsPage {
         let title = format!("Log of {}", self.app);
         let place = links::app(&self.server.id, &self.app);
         let wanted = self.q.to_lowercase();
-        let instances = self.server.state.iter().flat_map(|state| &state.processes);
+        let narrowed = self.homes.narrow(&self.server);
+        let state = narrowed.as_ref().unwrap_or(&self.server).state.iter();
+        let instances = state.flat_map(|state| &state.processes);
         let several = instances.filter(|it| it.instance.name == self.app).count() > 1;
         let lines: Vec<Line> = self
             .text
@@ -61,12 +66,17 @@ impl LogsPage {
             })
             .collect();
         let api = place.as_ref().map(|place| {
-            let fields = [("stream", self.stream.as_str()), ("lines", "0"), ("follow", "true")];
+            let stream = ("stream", self.stream.as_str());
+            let fields = [stream, ("lines", "0"), ("follow", "true"), self.homes.field()];
             query(&format!("/api{place}/logs"), &fields)
         });
+        let here = place.as_ref().map(|place| format!("{place}/logs")).unwrap_or_default();
+        let lines_asked = if self.lines == 200 { String::new() } else { self.lines.to_string() };
+        let filter = [("stream", &*self.stream), ("lines", &lines_asked), ("q", &self.q)];
         View {
             frame: Frame::new(&self.page, &title, Place::Elsewhere, true),
-            here: place.as_ref().map(|place| format!("{place}/logs")).unwrap_or_default(),
+            homes: self.homes.links(&here, &filter),
+            here,
             shell: api.as_ref().map(|api| {
                 format!(
                     "curl -N -H \"Authorization: Bearer $TOKEN\" '{}{}'",
@@ -75,7 +85,7 @@ impl LogsPage {
                 )
             }),
             api: api.unwrap_or_default(),
-            place: place.unwrap_or_default(),
+            place: place.map(|place| query(&place, &[self.homes.field()])).unwrap_or_default(),
             by_stream: choices(
                 "out and err",
                 [("out", "out".to_owned()), ("err", "err".to_owned())],
@@ -84,7 +94,7 @@ impl LogsPage {
             by_lines: choices(
                 "200",
                 ["50", "1000", "5000"].map(|number| (number, number.to_owned())),
-                &if self.lines == 200 { String::new() } else { self.lines.to_string() },
+                &lines_asked,
             ),
             lines,
             several,
@@ -100,6 +110,7 @@ struct View<'a> {
     frame: Frame<'a>,
     it: &'a LogsPage,
     place: String,
+    homes: Vec<HomeLink>,
     here: String,
     /// Where a script reads what follows.
     api: String,

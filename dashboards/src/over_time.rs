@@ -51,8 +51,15 @@ pub(crate) struct Shape {
 const NOTES: usize = 50;
 
 impl OverTime {
-    /// `path` is the page's own address, empty where it has none; `api` that of its numbers.
-    pub(crate) fn draw(&self, path: &str, api: Option<&str>, now: Time) -> Drawn {
+    /// `path` is the page's own address, empty where it has none, `more` what else stands in it;
+    /// `api` that of its numbers.
+    pub(crate) fn draw(
+        &self,
+        path: &str,
+        more: &[(&str, &str)],
+        api: Option<&str>,
+        now: Time,
+    ) -> Drawn {
         let flags = Flag::all(&self.notes, self.from, self.to);
         let mut kinds: Vec<NoteKind> = flags.iter().map(|flag| flag.kind).collect();
         kinds.sort_unstable_by(|a, b| b.cmp(a));
@@ -63,7 +70,7 @@ impl OverTime {
         Drawn {
             ranges: match path {
                 "" => Vec::new(),
-                path => RangeLink::all(path, self.range),
+                path => RangeLink::all(path, more, self.range),
             },
             charts: self.charts.iter().map(Chart::draw).collect(),
             kinds,

@@ -47,6 +47,7 @@ impl ServerPage {
             facts: facts(server, now),
             time: self.over_time.draw(
                 &format!("/servers/{}", server.id),
+                &[],
                 Some(&format!("/api/servers/{}", server.id)),
                 now,
             ),

@@ -494,6 +494,7 @@ fn what_a_deployment_rarely_needs_is_folded_away_until_it_is_given() {
         page: page(),
         server: server_id("vm1"),
         target: wire::Target::Slot("a".parse().unwrap()),
+        homes: Homes::default(),
         action: wire::Action::Deploy,
         given: [("repository".to_owned(), "https://x/y.git".to_owned())].into(),
         problem: Some("branch: no such branch".into()),
@@ -541,4 +542,129 @@ fn addresses_of_static_files_change_with_their_content() {
         page.all("link").filter_map(|link| link.get("href")).find(|href| href.contains("style"));
     assert_eq!(style, Some(asset("style.css").unwrap().href().as_str()));
     assert_eq!(page.all("script").count(), 1);
+}
+
+/// Links of the choice of a PM2: where to, and whether it is the one that is meant.
+fn choice(page: &Html) -> Vec<(&str, bool)> {
+    let rest = page.elements.iter().skip_while(|it| it.get("aria-label") != Some("PM2")).skip(1);
+    let links = rest.take_while(|it| it.around.last().is_some_and(|it| it == "nav" || it == "a"));
+    links
+        .filter_map(|link| Some((link.get("href")?, link.get("aria-current") == Some("page"))))
+        .collect()
+}
+
+const IN_FIRST: &str = "pm2_home=%2Fhome%2Fapp%2F.pm2";
+const IN_SECOND: &str = "pm2_home=%2Fhome%2Fweb%20%26%20co%2F.pm2";
+
+#[test]
+fn a_name_in_several_pm2s_is_chosen_from_before_anything_is_done() {
+    let path = "/servers/vm1-prod/apps/api";
+    let mut app = app_page_in("api", None);
+    app.over_time.range = dashboards::chart::Range::Month;
+    let page = read(app.render());
+    page.says(&[
+        "PM2 in /home/app/.pm2 /home/web & co/.pm2",
+        "Several PM2s here have an app of this name: choose one to act on it.",
+    ]);
+    let hrefs: Vec<_> = page.all("a").filter_map(|link| link.get("href")).collect();
+    for home in [IN_FIRST, IN_SECOND] {
+        assert!(hrefs.contains(&&*format!("{path}?{home}&range=30d")), "{hrefs:?}");
+    }
+    let acts = ["/start", "/restart", "/stop", "/delete", "/api/commands"];
+    let no_acts = |page: &Html| {
+        page.all("button").all(|it| it.get("form").is_none())
+            && !page.all("a").any(|it| it.get("data-ask").is_some())
+            && acts.iter().all(|act| !page.text.contains(act))
+    };
+    assert!(no_acts(&page), "{}", page.text);
+    let watcher = AppPage { may: vec![], ..app_page_in("api", None) };
+    let watcher = read(watcher.render());
+    watcher.does_not_say("to act on it");
+    assert_eq!(choice(&watcher).len(), 2);
+
+    let page = read(logs_page_in(None).render());
+    page.says(&["PM2 in", "choose one to read its log."]);
+    page.does_not_say("curl");
+    assert!(page.elements.iter().all(|it| it.get("data-follow").is_none()), "nothing is followed");
+    let with = |home: &str| format!("{path}/logs?{home}&stream=out");
+    assert_eq!(choice(&page), [(&*with(IN_FIRST), false), (&*with(IN_SECOND), false)]);
+
+    let page = read(action_page_in(None).render());
+    page.says(&["Restart api on vm1-prod?", "PM2 in", "choose one.", "Cancel"]);
+    assert!(page.all("form").all(|form| form.get("action") == Some("/logout")), "nothing to send");
+    let with = |home: &str| format!("{path}/restart?{home}");
+    assert_eq!(choice(&page), [(&*with(IN_FIRST), false), (&*with(IN_SECOND), false)]);
+}
+
+#[test]
+fn the_pm2_that_is_meant_stays_in_every_address_and_is_all_that_is_shown() {
+    let path = "/servers/vm1-prod/apps/api";
+    let second = Some(HOMES[1]);
+    let page = read(app_page_in("api", second).render());
+    page.says(&[
+        "1 of 2 instances online",
+        "PM2 in /home/app/.pm2 /home/web & co/.pm2",
+        "PM2 gave up restarting 1 of 2 instances",
+        "instance 0",
+        "instance 1",
+        "crash 400",
+        "Last exit of instance 1: exit code 9",
+        "open files 47 47",
+    ]);
+    page.does_not_say("choose one");
+    let with = |home: &str| format!("{path}?{home}");
+    assert_eq!(choice(&page), [(&*with(IN_FIRST), false), (&*with(IN_SECOND), true)]);
+    let hrefs: Vec<_> = page.all("a").filter_map(|link| link.get("href")).collect();
+    for more in ["?pm2&range=24h", "/logs?pm2", "/restart?pm2", "/delete?pm2"] {
+        let href = format!("{path}{}", more.replace("pm2", IN_SECOND));
+        assert!(hrefs.contains(&&*href), "{href} is none of {hrefs:?}");
+    }
+    page.says(&["/api/commands/vm1-prod/apps/api/restart?wait=30s&", IN_SECOND]);
+    let start = page.all("button").find_map(|it| it.get("formaction")).unwrap();
+    assert_eq!(start, format!("{path}/start?{IN_SECOND}"));
+
+    let page = read(app_page_in("api", Some(HOMES[0])).render());
+    page.says(&["online", "crash 10", "open files 31"]);
+    page.does_not_say("gave up restarting 1 of");
+    page.does_not_say("Last exit");
+
+    let page = read(logs_page_in(second).render());
+    page.says(&["PM2 in", "listening on 3000", "curl -N", "lines=100&follow=true&", IN_SECOND]);
+    let follow = page.elements.iter().find_map(|it| it.get("data-follow")).unwrap();
+    assert_eq!(follow, format!("/api{path}/logs?stream=out&lines=0&follow=true&{IN_SECOND}"));
+    let hidden = page.all("input").find(|it| it.get("type") == Some("hidden")).unwrap();
+    assert_eq!((hidden.get("name"), hidden.get("value")), (Some("pm2_home"), second));
+    assert!(page.all("a").any(|it| it.get("href") == Some(&with(IN_SECOND))), "the way back");
+
+    let page = read(action_page_in(second).render());
+    page.says(&["PM2 in", "Save PM2's list", "restart?wait=30s&", IN_SECOND]);
+    let form = page.all("form").find(|it| it.get("action") != Some("/logout")).unwrap();
+    assert_eq!(form.get("action"), Some(&*format!("{path}/restart?{IN_SECOND}")));
+    let back = page.all("a").find(|it| it.get("data-close").is_some()).unwrap();
+    assert_eq!(back.get("href"), Some(&*with(IN_SECOND)));
+}
+
+#[test]
+fn where_nothing_is_to_be_chosen_nothing_is_said() {
+    let state = || server_of_two_homes().state.unwrap();
+    let of = |state: &wire::State, name: &str, home| Homes::of(Some(state), &app(name), home);
+    // In one of two; with one PM2, whose name does no harm.
+    for page in [app_page_in("slot-a", None), app_page("api", 4)] {
+        let html = page.render().unwrap();
+        assert!(!html.contains("pm2_home") && !html.contains("Several"), "{html}");
+    }
+    assert_eq!(of(&sample::state(), "api", Some("/home/app/.pm2/")), Some(Homes::default()));
+    assert_eq!(of(&sample::state(), "api", Some("/nowhere")), None);
+    assert_eq!(of(&state(), "api", Some("/nowhere")), None);
+    assert_eq!(of(&state(), "api", Some("")), None);
+    assert_eq!(of(&state(), "api", Some("/home/app//.pm2/")).unwrap().chosen(), Some(HOMES[0]));
+    assert!(of(&state(), "api", None).unwrap().is_open());
+    // The one that is meant has it no more: there is a way to the one that has.
+    let page = read(app_page_in("slot-a", Some(HOMES[1])).render());
+    page.says(&["not in PM2's list now", "PM2 in /home/app/.pm2 /home/web & co/.pm2"]);
+    page.does_not_say("serves");
+    assert_eq!(choice(&page).len(), 2);
+    // Nobody knows what a server that never answered watches.
+    let unknown = Homes::of(None, &app("api"), Some("/x")).unwrap();
+    assert_eq!((unknown.chosen(), unknown.is_open()), (Some("/x"), false));
 }

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use wire::InvalidId;
 
+use crate::links::query;
+
 /// A stretch of time up to now, by the word that stands in the address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Range {
@@ -47,6 +49,11 @@ impl Range {
         }
     }
 
+    /// The same as a field of an address, which need not say the usual one.
+    pub(crate) fn field(self) -> (&'static str, &'static str) {
+        ("range", if self == Self::default() { "" } else { self.as_str() })
+    }
+
     /// The same as a duration that the API takes.
     pub(crate) fn back(self) -> &'static str {
         match self {
@@ -87,15 +94,12 @@ pub(crate) struct RangeLink {
 }
 
 impl RangeLink {
-    /// Every range, as links to `path`.
-    pub(crate) fn all(path: &str, chosen: Range) -> Vec<Self> {
+    /// Every range, as links to `path` with `more` in the address.
+    pub(crate) fn all(path: &str, more: &[(&str, &str)], chosen: Range) -> Vec<Self> {
         Range::ALL
             .into_iter()
             .map(|range| Self {
-                href: match range {
-                    Range::Hour => path.to_owned(),
-                    other => format!("{path}?range={}", other.as_str()),
-                },
+                href: query(path, &[more, &[range.field()]].concat()),
                 words: range.words(),
                 here: range == chosen,
             })

@@ -218,7 +218,7 @@ pub fn troubled_server() -> Server {
 
 pub fn alert(name: &str, severity: Severity, of: Option<&str>, description: &str) -> AlertRow {
     let (name, description) = (name.to_owned(), description.to_owned());
-    AlertRow { name, severity, app: of.map(app), description }
+    AlertRow { name, severity, app: of.map(app), pm2_home: None, description }
 }
 
 pub fn process_cpu(server: &Server) -> BTreeMap<Instance, f64> {
@@ -490,6 +490,7 @@ pub fn app_page(name: &str, instances: u32) -> AppPage {
         process_cpu: process_cpu(&server),
         server,
         app: app(name),
+        homes: Homes::default(),
         over_time: over_time(instances),
         exceptions: events()
             .into_iter()
@@ -612,4 +613,65 @@ pub fn hostile_events() -> Vec<EventRow> {
             EventRow { id, server: server_id("vm1"), time: ago(5), event }
         })
         .collect()
+}
+
+/// Two PM2s on one server; `api` stands in both, and in the second one of its two is errored.
+pub const HOMES: [&str; 2] = ["/home/app/.pm2", "/home/web & co/.pm2"];
+
+pub fn server_of_two_homes() -> Server {
+    let mut state = state();
+    let home = |home: &str| Pm2State { home: home.into(), ..state.pm2.clone() };
+    state.homes = HOMES.map(home).into();
+    for process in &mut state.processes {
+        process.instance.pm2_home = Some(HOMES[0].into());
+    }
+    for (home, id) in [(0, 6), (1, 7), (1, 8)] {
+        let mut api = process("api", u32::from(id == 8), id);
+        api.instance.pm2_home = Some(HOMES[home].into());
+        api.restarts.crash = [10, 200][home];
+        api.readings.open_fds = Some([31, 47][home]);
+        if id == 8 {
+            (api.status, api.pid) = (Status::Errored, None);
+            api.last_exit = Some(ExitInfo { code: Some(9), signal: None, at: ago(340) });
+        }
+        state.processes.push(api);
+    }
+    server("vm1-prod", "eu", state)
+}
+
+/// The page of an app there, with a PM2 in its address where one is given.
+pub fn app_page_in(name: &str, home: Option<&str>) -> AppPage {
+    let server = server_of_two_homes();
+    let homes = Homes::of(server.state.as_deref(), &app(name), home).unwrap();
+    AppPage { homes, process_cpu: process_cpu(&server), server, ..app_page(name, 1) }
+}
+
+pub fn logs_page_in(home: Option<&str>) -> LogsPage {
+    let AppPage { page, server, app, homes, .. } = app_page_in("api", home);
+    let line = LogLine { instance: 1, error: false, text: "listening on 3000".into() };
+    LogsPage {
+        page,
+        server,
+        app,
+        text: Ok(if homes.is_open() { vec![] } else { vec![line] }),
+        homes,
+        stream: "out".into(),
+        lines: 200,
+        q: String::new(),
+    }
+}
+
+pub fn action_page_in(home: Option<&str>) -> ActionPage {
+    let AppPage { page, server, app, homes, .. } = app_page_in("api", home);
+    ActionPage {
+        page,
+        server: server.id,
+        target: Target::App(app),
+        homes,
+        action: Action::Restart,
+        given: BTreeMap::new(),
+        problem: None,
+        away: false,
+        deployments: vec![],
+    }
 }

@@ -4,6 +4,7 @@
 use axum::http::Method;
 use pm2_poller::access::Role;
 use serde_json::{Value, json};
+use wire::EventKind;
 
 use crate::support::{Exporter, Poller, until};
 
@@ -165,4 +166,154 @@ async fn buttons_are_those_that_the_api_would_not_refuse() {
         assert_eq!(fleet.contains("href=\"/audit\""), role == "admin", "{who}");
     }
     assert!(exporter.lock().asked.is_empty(), "nothing was sent: {:?}", exporter.lock().asked);
+}
+
+const HOMES: [&str; 2] = ["/home/app/.pm2", "/home/web & co/.pm2"];
+const IN_FIRST: &str = "?pm2_home=%2Fhome%2Fapp%2F.pm2";
+const IN_SECOND: &str = "?pm2_home=%2Fhome%2Fweb%20%26%20co%2F.pm2";
+
+/// An exporter of two PM2s that both have `api`; an operator.
+async fn of_two_homes() -> (Exporter, Poller, String) {
+    let exporter = Exporter::start().await;
+    exporter.watch_two(HOMES);
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    poller.until_status("vm1", "online").await;
+    let token = poller.token("anna", Role::Operator, &[]).await;
+    (exporter, poller, token)
+}
+
+#[tokio::test]
+async fn an_app_of_several_pm2s_is_acted_on_in_the_one_that_is_chosen() {
+    let (exporter, poller, token) = of_two_homes().await;
+    let bearer = format!("Bearer {token}");
+    let place = "/servers/vm1/apps/api";
+    let page = poller.get_as(&token, place).await.body;
+    assert!(offered(&page, place).is_empty(), "a button that is sure to be refused: {page}");
+    for home in [IN_FIRST, IN_SECOND] {
+        assert!(page.contains(&format!("href=\"{place}{home}\"")), "{page}");
+    }
+    let page = poller.get_as(&token, &format!("{place}{IN_SECOND}")).await.body;
+    assert!(offered(&page, place).contains(&"restart".to_owned()), "{page}");
+    assert!(page.contains("instance 0") && !page.contains("instances online"), "{page}");
+    let form = poller.get_as(&token, &format!("{place}/restart{IN_SECOND}")).await;
+    let action = format!("action=\"{place}/restart{IN_SECOND}\"");
+    assert!(form.status == 200 && form.body.contains(&action), "{form:?}");
+    assert!(exporter.lock().asked.is_empty());
+
+    // What is sent says which; what is shown afterwards stays there.
+    let send =
+        async |path: &str, body: &str| poller.form(path, body, &[("authorization", &bearer)]).await;
+    let sent = send(&format!("{place}/restart{IN_SECOND}"), "save=true").await;
+    assert_eq!(sent.status, 303, "{sent:?}");
+    let shown = sent.header("location");
+    assert!(shown.starts_with(&format!("{place}{IN_SECOND}&done=")), "{shown}");
+    assert_eq!(exporter.lock().asked[0]["pm2_home"], HOMES[1]);
+    let shown = poller.get_as(&token, shown).await.body;
+    assert!(shown.contains("succeeded") && shown.contains("id=\"done\""), "{shown}");
+    let direct = send(&format!("{place}/reset{IN_FIRST}"), "").await;
+    assert_eq!(direct.status, 303, "{direct:?}");
+    assert_eq!(exporter.lock().asked[1]["pm2_home"], HOMES[0]);
+
+    // A form from before there were two is not sent on, and neither is what nobody has.
+    let asks = poller.get_as(&token, &format!("{place}/restart")).await;
+    assert!(asks.status == 200 && !asks.body.contains("action=\"/servers"), "{asks:?}");
+    let unsaid = send(&format!("{place}/restart"), "").await;
+    assert!(unsaid.status == 409 && unsaid.body.contains(IN_FIRST), "{unsaid:?}");
+    for path in ["", "/logs", "/restart"] {
+        let page = poller.get_as(&token, &format!("{place}{path}?pm2_home=/no%3Cwhere")).await;
+        assert_eq!(page.status, 404, "{page:?}");
+        assert!(page.body.contains("vm1 has no PM2 in &#34;/no&#60;where&#34;."), "{page:?}");
+        let page = format!("{place}{path}{IN_FIRST}{}", IN_SECOND.replace('?', "&"));
+        assert_eq!(poller.get_as(&token, &page).await.status, 400, "{page}");
+    }
+    assert_eq!(send(&format!("{place}/restart?pm2_home=/nowhere"), "").await.status, 404);
+    assert_eq!(exporter.lock().asked.len(), 2);
+
+    // In one of them only, it needs no choice.
+    let only = "/servers/vm1/apps/only";
+    let page = poller.get_as(&token, only).await.body;
+    assert!(offered(&page, only).contains(&"restart".to_owned()), "{page}");
+    assert!(!page.contains("pm2_home") && !page.contains("aria-label=\"PM2\""), "{page}");
+    assert_eq!(send(&format!("{only}/restart"), "").await.status, 303);
+    assert!(exporter.lock().asked[2].get("pm2_home").is_none());
+}
+
+#[tokio::test]
+async fn with_one_pm2_no_address_has_to_say_so() {
+    let exporter = Exporter::start().await;
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    poller.until_status("vm1", "online").await;
+    let token = poller.token("anna", Role::Operator, &[]).await;
+    let (place, home) = ("/servers/vm1/apps/api", "?pm2_home=/home/app/.pm2");
+    for path in ["", "/logs", "/restart"] {
+        for more in ["", home] {
+            let page = poller.get_as(&token, &format!("{place}{path}{more}")).await;
+            assert!(page.status == 200 && !page.body.contains("pm2_home"), "{path}: {page:?}");
+        }
+        let page = poller.get_as(&token, &format!("{place}{path}?pm2_home=/x")).await;
+        assert_eq!(page.status, 404, "{page:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_that_of_the_pm2_that_is_chosen() {
+    let (_exporter, poller, token) = of_two_homes().await;
+    let place = "/servers/vm1/apps/api/logs";
+    let page = poller.get_as(&token, place).await;
+    assert!(page.status == 200 && !page.body.contains("cannot be read"), "{page:?}");
+    assert!(page.body.contains(&format!("href=\"{place}{IN_FIRST}\"")), "{page:?}");
+    let page = poller.get_as(&token, &format!("{place}{IN_SECOND}&stream=out")).await.body;
+    assert!(page.contains("written in /home/web &#38; co/.pm2"), "{page}");
+    let others = format!("href=\"{place}{IN_FIRST}&#38;stream=out\"");
+    assert!(page.contains(&others), "what was asked for stays: {page}");
+    // Where a script goes on.
+    let follow = page.split("data-follow=\"").nth(1).unwrap().split('"').next().unwrap();
+    let follow = follow.replace("&#38;", "&").replace("follow=true", "follow=false");
+    let lines = poller.get_as(&token, &follow).await;
+    assert!(lines.status == 200 && lines.body.contains("written in /home/web & co"), "{lines:?}");
+    let only = poller.get_as(&token, "/servers/vm1/apps/only/logs").await.body;
+    assert!(only.contains("written in /home/web") && !only.contains("pm2_home"), "{only}");
+}
+
+#[tokio::test]
+async fn a_page_about_one_pm2_shows_nothing_of_another() {
+    let (exporter, poller, token) = of_two_homes().await;
+    for (home, more, word) in [(HOMES[0], IN_FIRST, "first"), (HOMES[1], IN_SECOND, "second")] {
+        for kind in [EventKind::EXCEPTION, EventKind::ERRORED] {
+            exporter.event_in(Some(home), kind, &format!("in the {word}"));
+        }
+        exporter.sample_in(Some(home), 1.0);
+        let flush = format!("/api/commands/vm1/apps/api/flush{more}");
+        assert_eq!(poller.post_as(&token, &flush).await.status, 200);
+    }
+    for _ in 0..3 {
+        exporter.crash_in(Some(HOMES[0]));
+    }
+    let place = "/servers/vm1/apps/api";
+    let page = async |more: &str| poller.get_as(&token, &format!("{place}{more}")).await.body;
+    let count = |page: &str, text: &str| page.matches(text).count();
+    let charted = |page: &str| {
+        HOMES
+            .iter()
+            .all(|home| page.contains(&format!("instance 0 in {}", home.replace('&', "&#38;"))))
+    };
+    until("both are charted", async || {
+        let page = page("").await;
+        charted(&page) && page.contains("3 crashes")
+    })
+    .await;
+    let both = page("").await;
+    assert!(both.contains("in the first") && both.contains("in the second"), "{both}");
+    assert_eq!(count(&both, "id=\"c-"), 2, "{both}");
+    assert!(both.contains("3 crashes in 10 min"), "{both}");
+    for (more, own, other) in [(IN_FIRST, "first", "second"), (IN_SECOND, "second", "first")] {
+        let page = page(more).await;
+        assert!(page.contains(&format!("in the {own}")), "{page}");
+        assert!(!page.contains(&format!("in the {other}")), "{page}");
+        // As a flag on the charts and in words below them, too.
+        assert!(page.contains(&format!("errored: in the {own}")), "{page}");
+        assert_eq!(count(&page, "id=\"c-"), 1, "{page}");
+        assert_eq!(page.contains("3 crashes in 10 min"), own == "first", "{page}");
+        assert!(page.contains("class=\"plot\"") && !page.contains("instance 0 in "), "{page}");
+    }
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, FromRequest, FromRequestParts, Path, Request as HttpRequest, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Redirect, Response};
-use dashboards::{ActionPage, app_path, slot_path};
+use dashboards::{ActionPage, Homes, outcome_path};
 use serde_json::{Value, json};
 use service::problem::{OnRecord, ProblemResponse};
 use wire::{Action, AppName, ServerId, SlotId, Target};
 
+use super::homes::homes;
 use super::server::no_server;
 use super::visitor::{Visitor, html, problem};
 use crate::access::{Caller, same_origin};
@@ -58,8 +60,9 @@ pub(super) async fn ask_app(
     visitor: Visitor,
     State(app): State<Arc<App>>,
     Path((server, name, action)): Path<(String, String, String)>,
+    params: Params,
 ) -> Response {
-    ask(visitor, &app, &server, app_target(&name), &action, BTreeMap::new()).await
+    ask(visitor, &app, (&server, app_target(&name), &action), params, BTreeMap::new()).await
 }
 
 pub(super) async fn ask_slot(
@@ -71,7 +74,7 @@ pub(super) async fn ask_slot(
     // A link of the history names the deployment to go back to.
     let deployment = params.text("deployment").ok().flatten();
     let given = deployment.map(|id| ("deployment".to_owned(), id)).into_iter().collect();
-    ask(visitor, &app, &server, slot_target(&slot), &action, given).await
+    ask(visitor, &app, (&server, slot_target(&slot), &action), params, given).await
 }
 
 pub(super) async fn act_app(
@@ -79,9 +82,10 @@ pub(super) async fn act_app(
     State(app): State<Arc<App>>,
     peer: Peer,
     Path((server, name, action)): Path<(String, String, String)>,
+    params: Params,
     request: HttpRequest,
 ) -> Response {
-    act(changer, app, peer, &server, app_target(&name), &action, request).await
+    act(changer, app, peer, (&server, app_target(&name), &action), params, request).await
 }
 
 pub(super) async fn act_slot(
@@ -89,9 +93,10 @@ pub(super) async fn act_slot(
     State(app): State<Arc<App>>,
     peer: Peer,
     Path((server, slot, action)): Path<(String, String, String)>,
+    params: Params,
     request: HttpRequest,
 ) -> Response {
-    act(changer, app, peer, &server, slot_target(&slot), &action, request).await
+    act(changer, app, peer, (&server, slot_target(&slot), &action), params, request).await
 }
 
 fn app_target(text: &str) -> Option<Target> {
@@ -102,14 +107,24 @@ fn slot_target(text: &str) -> Option<Target> {
     text.parse::<SlotId>().ok().map(Target::Slot)
 }
 
-/// Where, to what, what: if there is such a thing, and the visitor may.
+/// Where, to what, what, as the address has it.
+type Named<'a> = (&'a str, Option<Target>, &'a str);
+
+/// What is wanted.
+struct Wanted {
+    server: ServerId,
+    target: Target,
+    homes: Homes,
+    action: Action,
+}
+
+/// The same: if there is such a thing, and the visitor may.
 fn wanted(
     visitor: Visitor,
     app: &App,
-    server: &str,
-    target: Option<Target>,
-    action: &str,
-) -> Result<(Visitor, ServerId, Target, Action), Box<Response>> {
+    (server, target, action): Named<'_>,
+    mut params: Params,
+) -> Result<(Visitor, Wanted), Box<Response>> {
     let Some(member) = super::server::find(app, &visitor, server) else {
         return Err(Box::new(no_server(visitor, server)));
     };
@@ -130,23 +145,32 @@ fn wanted(
         let refused = ProblemResponse::forbidden(detail);
         return Err(Box::new(problem(visitor.page, refused.problem().clone())));
     }
-    Ok((visitor, member.target.id.clone(), target, action))
+    let homes = match &target {
+        Target::App(name) => homes(&member, name, &mut params),
+        Target::Slot(_) => Ok(Homes::default()),
+    };
+    match homes {
+        Ok(homes) => {
+            let server = member.target.id.clone();
+            Ok((visitor, Wanted { server, target, homes, action }))
+        }
+        Err(wrong) => Err(Box::new(problem(visitor.page, wrong.problem().clone()))),
+    }
 }
 
 async fn ask(
     visitor: Visitor,
     app: &App,
-    server: &str,
-    target: Option<Target>,
-    action: &str,
+    named: Named<'_>,
+    params: Params,
     given: BTreeMap<String, String>,
 ) -> Response {
-    match wanted(visitor, app, server, target, action) {
+    match wanted(visitor, app, named, params) {
         Err(response) => *response,
-        Ok((visitor, server, target, action)) => {
-            let mut form = form(app, visitor, server, target, action);
+        Ok((visitor, wanted)) => {
+            let mut form = form(app, visitor, wanted);
             form.given = given;
-            if let (Action::Rollback, Target::Slot(slot)) = (action, &form.target) {
+            if let (Action::Rollback, Target::Slot(slot)) = (form.action, &form.target) {
                 let list = super::exporter::deployments(app, &form.server, slot).await;
                 form.deployments = list.unwrap_or_default();
             }
@@ -155,18 +179,14 @@ async fn ask(
     }
 }
 
-fn form(
-    app: &App,
-    visitor: Visitor,
-    server: ServerId,
-    target: Target,
-    action: Action,
-) -> ActionPage {
+fn form(app: &App, visitor: Visitor, wanted: Wanted) -> ActionPage {
+    let Wanted { server, target, homes, action } = wanted;
     ActionPage {
         away: !app.fleet.is_online(&server),
         page: visitor.page,
         server,
         target,
+        homes,
         action,
         given: BTreeMap::new(),
         problem: None,
@@ -178,15 +198,20 @@ async fn act(
     Changer(visitor): Changer,
     app: Arc<App>,
     Peer(address): Peer,
-    server: &str,
-    target: Option<Target>,
-    action: &str,
+    named: Named<'_>,
+    params: Params,
     request: HttpRequest,
 ) -> Response {
-    let (visitor, server, target, action) = match wanted(visitor, &app, server, target, action) {
+    let (visitor, wanted) = match wanted(visitor, &app, named, params) {
         Ok(wanted) => wanted,
         Err(response) => return *response,
     };
+    if wanted.homes.is_open() {
+        // Another PM2 has one of that name since the button was shown.
+        let mut response = html(form(&app, visitor, wanted).render());
+        *response.status_mut() = StatusCode::CONFLICT;
+        return response;
+    }
     let fields: Fields = Form::from_request(request, &app).await;
     let mut given = match fields {
         // A button without fields sends no body, and says of none what it is.
@@ -205,14 +230,16 @@ async fn act(
     given.retain(|_, value| !value.trim().is_empty());
     let save = given.get("save").is_some_and(|value| value == "true");
     let queue = given.get("queue").map(|text| kept(text)).transpose();
-    let order = body(action, &given)
+    let Wanted { server, target, homes, action } = &wanted;
+    let order = body(*action, &given)
         .map_err(ProblemResponse::bad_request)
-        .and_then(|body| Order::read(action, &target, body.to_string().as_bytes(), save));
+        .and_then(|body| Order::read(*action, target, body.to_string().as_bytes(), save))
+        .map(|order| order.in_home(homes.chosen().map(str::to_owned)));
     let caller = visitor.caller.clone();
     let submitted = match order.and_then(|order| Ok((order, queue?))) {
         Err(wrong) => Err(wrong),
         Ok((order, queue)) => {
-            let (server, target) = (server.clone(), target.clone());
+            let (server, target, action) = (server.clone(), target.clone(), *action);
             let key = None;
             // Nobody need wait for a server that is away.
             let away = queue.is_some() && !app.fleet.is_online(&server);
@@ -221,24 +248,22 @@ async fn act(
             app.commands.submit(request, wait).await
         }
     };
-    let place = match &target {
-        Target::App(name) => app_path(&server, name),
-        Target::Slot(slot) => slot_path(&server, slot),
-    };
     match submitted {
-        Ok(command) => Redirect::to(&format!("{place}?done={}", command.record.id)).into_response(),
+        Ok(command) => {
+            Redirect::to(&outcome_path(server, target, homes, &command.record.id)).into_response()
+        }
         Err(wrong) => {
             let on_record = wrong.is_on_record();
             let wrong = wrong.problem().clone();
             let status = wrong.status;
-            let mut form = form(&app, visitor, server, target, action);
+            let mut form = form(&app, visitor, wanted);
             form.given = given;
             form.problem = Some(wrong.detail);
             let mut response = html(form.render());
             if on_record {
                 response.extensions_mut().insert(OnRecord);
             }
-            if let Ok(status) = axum::http::StatusCode::from_u16(status) {
+            if let Ok(status) = StatusCode::from_u16(status) {
                 *response.status_mut() = status;
             }
             response

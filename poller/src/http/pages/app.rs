@@ -6,8 +6,8 @@ use dashboards::AppPage;
 use wire::{AppName, Time};
 
 use super::server::{find, no_server};
-use super::visitor::{Visitor, html};
-use super::{LATEST, act, charts, command_row, done, event_row, look_back, server};
+use super::visitor::{Visitor, html, problem};
+use super::{LATEST, act, charts, command_row, done, event_row, homes, look_back, server};
 use crate::app::App;
 use crate::http::params::Params;
 use crate::store::{CommandFilter, EventFilter};
@@ -25,29 +25,38 @@ pub(super) async fn show(
     let Ok(name) = name.parse::<AppName>() else {
         return visitor.not_found("No app can have that name.");
     };
+    let homes = match homes::homes(&member, &name, &mut params) {
+        Ok(homes) => homes,
+        Err(wrong) => return problem(visitor.page, wrong.problem().clone()),
+    };
     let id = member.target.id.clone();
     let range = charts::range(&mut params);
     let latest = EventFilter {
         server: Some(id.clone()),
         app: Some(name.to_string()),
-        limit: LATEST,
+        limit: homes::limit(&homes, LATEST),
         ..EventFilter::default()
     };
-    let thrown =
-        EventFilter { kind: Some("exception".to_owned()), limit: EXCEPTIONS, ..latest.clone() };
+    let thrown = EventFilter {
+        kind: Some("exception".to_owned()),
+        limit: homes::limit(&homes, EXCEPTIONS),
+        ..latest.clone()
+    };
     let past = CommandFilter {
         server: Some(id.clone()),
         app: Some(name.to_string()),
-        limit: LATEST,
+        limit: homes::limit(&homes, LATEST),
         ..CommandFilter::default()
     };
     let read = async {
         let events = app.store.events(&latest).await?;
         let commands = app.store.commands(&past).await?;
         let exceptions = app.store.events(&thrown).await?;
-        Ok((events, commands, exceptions, look_back(&app, &visitor).await?))
+        let mut server = server(&app, &member, &mut look_back(&app, &visitor).await?);
+        homes::crashes(&app, &homes, &name, &mut server).await?;
+        Ok((events, commands, exceptions, server))
     };
-    let (events, commands, exceptions, mut past) = match read.await {
+    let (mut events, mut commands, mut exceptions, server) = match read.await {
         Ok(read) => read,
         Err(error) => return visitor.store_failed(error),
     };
@@ -55,7 +64,8 @@ pub(super) async fn show(
         Ok(done) => done,
         Err(error) => return visitor.store_failed(error),
     };
-    let over_time = charts::over_time(&app, &id, Some(&name), range, Time::now()).await;
+    let over_time =
+        charts::over_time(&app, &id, Some((&name, homes.chosen())), range, Time::now()).await;
     let there = member
         .state
         .as_ref()
@@ -65,13 +75,17 @@ pub(super) async fn show(
         let detail = format!("{} has no app named {:?}.", member.target.id, name.as_str());
         return visitor.not_found(detail);
     }
+    homes::events(&homes, &mut events, LATEST);
+    homes::events(&homes, &mut exceptions, EXCEPTIONS);
+    homes::commands(&homes, &mut commands, LATEST);
     html(
         AppPage {
             may: act::of_apps(&visitor.caller),
             page: visitor.page,
             done: just,
-            server: server(&app, &member, &mut past),
-            app: name.clone(),
+            server,
+            app: name,
+            homes,
             process_cpu: (*member.cpu).clone(),
             over_time,
             exceptions: exceptions.into_iter().map(event_row).collect(),

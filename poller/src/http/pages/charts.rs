@@ -6,6 +6,7 @@ use dashboards::OverTime;
 use dashboards::chart::{Chart, Note, NoteKind, Point, Range, Series, Unit};
 use wire::{AppName, ServerId, Time};
 
+use super::homes;
 use crate::app::App;
 use crate::http::params::Params;
 use crate::store::{MarkQuery, Series as Stored, StoreError, Subject, Window, WindowQuery};
@@ -56,17 +57,19 @@ pub(super) fn range(params: &mut Params) -> Range {
     params.name("range").ok().flatten().unwrap_or_default()
 }
 
-/// What was measured over a range. What cannot be read is told in place of the charts.
+/// What was measured over a range: of an app, in one PM2 where one is named, or of the machine. What
+/// cannot be read is told in place of the charts.
 pub(super) async fn over_time(
     app: &Arc<App>,
     server: &ServerId,
-    name: Option<&AppName>,
+    of: Option<(&AppName, Option<&str>)>,
     range: Range,
     now: Time,
 ) -> OverTime {
     let from = now.plus_millis(-range.millis());
     let mut drawn =
         OverTime { range, from, to: now, charts: Vec::new(), notes: Vec::new(), problem: None };
+    let name = of.map(|(name, _)| name);
     let subject = name.map_or(Subject::Host, |name| Subject::App(name.clone()));
     let metrics = match name {
         Some(_) => Vec::new(),
@@ -78,8 +81,14 @@ pub(super) async fn over_time(
         WindowQuery { server: server.clone(), subject, metrics, from, to: now, points: POINTS };
     let marks = MarkQuery { server: server.clone(), app: name.cloned(), from, limit: MAX_NOTES };
     let read = async {
-        let window = app.store.window(&window).await?;
-        Ok((window, app.store.marks(&marks).await?))
+        let mut window = app.store.window(&window).await?;
+        let mut marks = app.store.marks(&marks).await?;
+        if let Some((name, Some(home))) = of {
+            let is_of = |it: &wire::Instance| it.pm2_home.as_deref() == Some(home);
+            window.series.retain(|series| series.instance.as_ref().is_some_and(is_of));
+            homes::marks(app, (server, name, home), from, &mut marks).await?;
+        }
+        Ok((window, marks))
     };
     match read.await {
         Ok((window, marks)) => {

@@ -3,13 +3,16 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use dashboards::LogsPage;
+use service::problem::ProblemResponse;
 use wire::AppName;
 
+use super::homes::homes;
 use super::server::{find, no_server};
 use super::visitor::{Visitor, html, problem};
 use super::{exporter, look_back, server};
 use crate::app::App;
 use crate::http::params::{Params, Wrong};
+use crate::poll::percent_encoded;
 
 /// Lines shown where none are asked for, and at most.
 const LINES: usize = 200;
@@ -19,35 +22,39 @@ pub(super) async fn show(
     visitor: Visitor,
     State(app): State<Arc<App>>,
     Path((id, name)): Path<(String, String)>,
-    params: Params,
+    mut params: Params,
 ) -> Response {
     let Some(member) = find(&app, &visitor, &id) else { return no_server(visitor, &id) };
     let Ok(name) = name.parse::<AppName>() else {
         return visitor.not_found("No app can have that name.");
     };
-    let (stream, lines, q) = match read(params) {
-        Ok(read) => read,
-        Err(wrong) => {
-            let wrong = service::problem::ProblemResponse::from(wrong);
-            return problem(visitor.page, wrong.problem().clone());
-        }
+    let asked = homes(&member, &name, &mut params)
+        .and_then(|homes| Ok((homes, read(params).map_err(ProblemResponse::from)?)));
+    let (homes, (stream, lines, q)) = match asked {
+        Ok(asked) => asked,
+        Err(wrong) => return problem(visitor.page, wrong.problem().clone()),
     };
     let mut past = match look_back(&app, &visitor).await {
         Ok(past) => past,
         Err(error) => return visitor.store_failed(error),
     };
-    let mut encoded = String::new();
-    for byte in name.bytes() {
-        encoded.push_str(&format!("%{byte:02X}"));
-    }
     let wanted = if stream.is_empty() { "all" } else { stream };
-    let path = format!("/api/processes/{encoded}/logs?lines={lines}&stream={wanted}");
-    let text = exporter::log_lines(&app, &member.target.id, &path).await;
+    let mut path = percent_encoded(&name);
+    path = format!("/api/processes/{path}/logs?lines={lines}&stream={wanted}");
+    if let Some(home) = homes.chosen() {
+        path.push_str(&format!("&pm2_home={}", percent_encoded(home)));
+    }
+    let text = match homes.is_open() {
+        // It would only say so too.
+        true => Ok(Vec::new()),
+        false => exporter::log_lines(&app, &member.target.id, &path).await,
+    };
     html(
         LogsPage {
             page: visitor.page,
             server: server(&app, &member, &mut past),
             app: name,
+            homes,
             stream: stream.to_owned(),
             lines,
             q,

@@ -9,6 +9,7 @@ mod commands;
 mod events;
 mod exporter;
 mod fleet;
+mod homes;
 mod login;
 mod logs;
 mod server;
@@ -104,8 +105,9 @@ async fn look_back(app: &App, visitor: &visitor::Visitor) -> Result<Past, StoreE
     let holding = super::api::alerts::holding(app, &visitor.caller);
     for held in holding.alerts.into_iter().filter(|held| held.firing) {
         let (app, severity) = (held.key.app(), held.key.severity());
+        let pm2_home = held.key.label("pm2_home").filter(|home| !home.is_empty()).map(Into::into);
         let (name, description) = (held.key.alert, held.active.description);
-        let alert = AlertRow { name, severity, app, description };
+        let alert = AlertRow { name, severity, app, pm2_home, description };
         past.alerts.entry(held.server).or_default().push(alert);
     }
     Ok(past)

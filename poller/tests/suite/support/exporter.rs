@@ -83,6 +83,10 @@ pub struct Inner {
     /// The rest of a deployment's log comes.
     pub log_goes_on: bool,
     pub apps: Vec<String>,
+    /// The PM2s that it watches, by directory, each with its apps; none where it watches one.
+    pub homes: Vec<(String, Vec<String>)>,
+    /// In which of them it was asked how an app is, look by look.
+    pub looked_in: Vec<Option<String>>,
     /// How often it was asked how an app or slot is.
     pub looks: usize,
     /// Status and restarts that it tells then, by the number of the look.
@@ -113,6 +117,7 @@ impl Exporter {
             .route("/api/journal", get(journal))
             .route("/api/commands/{id}", put(take).get(show))
             .route("/api/processes/{name}", get(app))
+            .route("/api/processes/{name}/logs", get(logs))
             .route("/api/slots/{slot}", get(slot))
             .merge(super::deployments::routes())
             .with_state(this.clone());
@@ -143,22 +148,44 @@ impl Exporter {
     }
 
     pub fn event(&self, kind: EventKind, message: &str) {
+        self.event_in(None, kind, message);
+    }
+
+    pub fn event_in(&self, home: Option<&str>, kind: EventKind, message: &str) {
         let mut event = Event::new(kind, Severity::Warning, message);
         event.app = Some("api".parse().unwrap());
+        event.pm2_home = home.map(Into::into);
         self.add(Record::Event(event));
+    }
+
+    /// Watches two PM2s; both have `api`.
+    pub fn watch_two(&self, [one, two]: [&str; 2]) {
+        let mut inner = self.lock();
+        let only = ["api", "only"].map(str::to_owned);
+        inner.homes = vec![(one.into(), vec!["api".into()]), (two.into(), only.into())];
+        inner.revision += 1;
     }
 
     /// Its `api` crashes.
     pub fn crash(&self) {
+        self.crash_in(None);
+    }
+
+    pub fn crash_in(&self, home: Option<&str>) {
         let Instance { name, namespace, instance_id, .. } = instance("api");
         let mut event = Event::new(EventKind::EXIT, Severity::Warning, "crashed");
         (event.app, event.namespace) = (Some(name), Some(namespace));
         (event.instance_id, event.cause) = (Some(instance_id), Some(RestartCause::Crash));
+        event.pm2_home = home.map(Into::into);
         self.add(Record::Event(event));
     }
 
     pub fn sample(&self, cpu_seconds: f64) {
-        let instance = instance("api");
+        self.sample_in(None, cpu_seconds);
+    }
+
+    pub fn sample_in(&self, home: Option<&str>, cpu_seconds: f64) {
+        let instance = Instance { pm2_home: home.map(Into::into), ..instance("api") };
         let readings = Readings {
             cpu_seconds: Some(cpu_seconds),
             memory_bytes: Some(50 << 20),
@@ -216,7 +243,61 @@ fn looked(this: &Exporter) -> (&'static str, u64) {
     inner.on_look.as_ref().map_or(("online", 0), |on_look| on_look(inner.looks))
 }
 
-async fn app(State(this): State<Exporter>, Path(name): Path<String>) -> Json<Value> {
+fn process_in(name: &str, home: &str) -> Value {
+    let mut process = process(name);
+    process["pm2_home"] = json!(home);
+    process
+}
+
+type Refusal = (StatusCode, Json<Value>);
+
+/// The PM2 that has an app, where several are watched.
+fn home_of(inner: &Inner, name: &str, wanted: Option<&str>) -> Result<Option<String>, Refusal> {
+    let problem = |status: StatusCode, kind: &str, detail: &str| {
+        let body = json!({"type": kind, "status": status.as_u16(), "title": "", "detail": detail});
+        (status, Json(body))
+    };
+    let unknown = || {
+        let detail = format!("PM2 has no app named {name:?}");
+        problem(StatusCode::NOT_FOUND, "unknown_app", &detail)
+    };
+    if inner.homes.is_empty() {
+        return inner.apps.iter().any(|it| it == name).then_some(None).ok_or_else(unknown);
+    }
+    let is_meant = |home: &&String| wanted.is_none_or(|wanted| wanted == *home);
+    let has = inner.homes.iter().filter(|(_, apps)| apps.iter().any(|it| it == name));
+    let found: Vec<&String> = has.map(|(home, _)| home).filter(is_meant).collect();
+    match found[..] {
+        [] => Err(unknown()),
+        [home] => Ok(Some(home.clone())),
+        _ => Err(problem(StatusCode::CONFLICT, "conflict", "choose one by pm2_home")),
+    }
+}
+
+/// A line that says which PM2 it is of.
+async fn logs(
+    State(this): State<Exporter>,
+    Path(name): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let wanted = query.get("pm2_home").map(String::as_str);
+    match home_of(&this.lock(), &name, wanted) {
+        Err(refusal) => refusal.into_response(),
+        Ok(home) => {
+            let line = format!("written in {}", home.as_deref().unwrap_or("the only one"));
+            let line = json!({"instance_id": 0, "stream": "out", "line": line});
+            let form = [("content-type", "text/event-stream")];
+            (form, format!("event: out\ndata: {line}\n\n")).into_response()
+        }
+    }
+}
+
+async fn app(
+    State(this): State<Exporter>,
+    Path(name): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Json<Value> {
+    this.lock().looked_in.push(query.get("pm2_home").cloned());
     let (status, restarts) = looked(&this);
     let mut process = process(&name);
     process["status"] = json!(status);
@@ -239,10 +320,19 @@ fn position(inner: &Inner) -> JournalPosition {
 }
 
 fn state(inner: &Inner) -> wire::State {
-    let processes: Vec<Value> = inner.apps.iter().map(|name| process(name)).collect();
+    let mut processes: Vec<Value> = inner.apps.iter().map(|name| process(name)).collect();
+    if !inner.homes.is_empty() {
+        let in_home = |(home, apps): &(String, Vec<String>)| {
+            apps.iter().map(|name| process_in(name, home)).collect::<Vec<_>>()
+        };
+        processes = inner.homes.iter().flat_map(in_home).collect();
+    }
+    let pm2 = |home: &str| json!({"up": true, "version": "7.0.4", "home": home});
+    let homes: Vec<Value> = inner.homes.iter().map(|(home, _)| pm2(home)).collect();
     serde_json::from_value(json!({
         "time": Time::now(), "revision": inner.revision,
-        "pm2": {"up": true, "version": "7.0.4", "home": "/home/app/.pm2"},
+        "pm2": homes.first().cloned().unwrap_or_else(|| pm2("/home/app/.pm2")),
+        "homes": homes,
         "exporter": {
             "version": "0.1.0", "started_at": Time::from_millis(0), "hostname": "liar",
             "os": "linux", "arch": "x86_64",
@@ -394,17 +484,17 @@ async fn take(State(this): State<Exporter>, Path(id): Path<String>, body: Bytes)
         "id": id, "target": request.target, "action": request.action, "status": "running",
         "requested_by": "poller", "requested_at": Time::now(),
     });
-    {
+    let of_app = {
         let mut inner = this.lock();
-        if !inner.apps.contains(&app) {
-            let detail = format!("PM2 has no app named {app:?}");
-            let problem =
-                json!({"type": "unknown_app", "status": 404, "title": "", "detail": detail});
-            return (StatusCode::NOT_FOUND, Json(problem)).into_response();
-        }
+        let of_app = match home_of(&inner, &app, request.pm2_home.as_deref()) {
+            Err(refusal) => return refusal.into_response(),
+            Ok(None) => process(&app),
+            Ok(Some(home)) => process_in(&app, &home),
+        };
         inner.ran.push(id.clone());
         inner.commands.insert(id.clone(), record.clone());
-    }
+        of_app
+    };
     match obedience {
         Obedience::Slow(time) => tokio::time::sleep(time).await,
         Obedience::Later(time) => {
@@ -420,8 +510,8 @@ async fn take(State(this): State<Exporter>, Path(id): Path<String>, body: Bytes)
     }
     record["status"] = json!("succeeded");
     record["finished_at"] = json!(Time::now());
-    record["before"] = json!([process(&app)]);
-    record["after"] = json!([process(&app)]);
+    record["before"] = json!([of_app]);
+    record["after"] = json!([of_app]);
     this.lock().commands.insert(id, record.clone());
     match obedience {
         Obedience::Mute => broken(),
