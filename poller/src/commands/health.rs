@@ -53,20 +53,20 @@ enum Look {
     Silent(String),
 }
 
-/// Waits until all of it is well and has stayed so.
+/// Waits until all of it is well and has stayed so; of an app in one PM2, where one is named.
 ///
 /// # Errors
 /// A sentence that says what is not.
 pub(super) async fn watch(
     client: &Client,
     server: &config::Target,
-    target: &Target,
+    (target, home): (&Target, Option<&str>),
     watch: Watch,
 ) -> Result<(), String> {
     let begun = Instant::now();
     let mut well: Option<(Instant, Mark)> = None;
     loop {
-        let look = look(client, server, target).await;
+        let look = look(client, server, target, home).await;
         match (look, &well) {
             (Look::Well(mark), None) => well = Some((Instant::now(), mark)),
             (Look::Well(mark), Some((_, before))) if mark != *before => {
@@ -102,10 +102,18 @@ pub(super) async fn watch(
     }
 }
 
-async fn look(client: &Client, server: &config::Target, target: &Target) -> Look {
+async fn look(
+    client: &Client,
+    server: &config::Target,
+    target: &Target,
+    home: Option<&str>,
+) -> Look {
     match target {
         Target::App(name) => {
-            let path = format!("/api/processes/{}", percent_encoded(name));
+            let mut path = format!("/api/processes/{}", percent_encoded(name));
+            if let Some(home) = home {
+                path.push_str(&format!("?pm2_home={}", percent_encoded(home)));
+            }
             match ask::<AppGroup>(client, server, &path).await {
                 Ok(app) => of_app(&app),
                 Err(words) => Look::Silent(words),

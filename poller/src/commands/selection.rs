@@ -4,6 +4,7 @@
 //! is asked for like any other command, and the rest is not run unasked.
 
 mod roll;
+mod touched;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use dashboards::ServerStatus;
 use serde::{Deserialize, Serialize};
 use service::problem::ProblemResponse;
 use tokio::sync::watch;
-use wire::{Action, AppName, CommandId, CommandStatus, ServerId, SlotId, Status, Target, Time};
+use wire::{Action, AppName, CommandId, CommandStatus, ServerId, SlotId, Target, Time};
 
+pub use self::touched::Touched;
+use self::touched::touched;
 use super::order::Order;
 use super::record::new_id;
 use super::{Commands, millis, unavailable, unknown_server};
@@ -37,6 +39,9 @@ pub struct Select {
     /// An app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppName>,
+    /// In which PM2, by its directory: where exporters watch several that have the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pm2_home: Option<String>,
     /// Or a slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<SlotId>,
@@ -97,21 +102,6 @@ pub struct Rollout {
     pub address: IpAddr,
 }
 
-/// What would be touched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Touched {
-    /// Where.
-    pub server: ServerId,
-    /// `online`, `stale` or `offline`.
-    pub server_status: &'static str,
-    /// Processes of the app, and how many of them are online; none for a slot.
-    pub processes: usize,
-    /// See there.
-    pub online: usize,
-    /// Whether it is all there and well, as far as is known.
-    pub available: bool,
-}
-
 /// One that goes its way.
 #[derive(Clone, Debug)]
 pub(super) struct Rolling {
@@ -145,14 +135,15 @@ impl Commands {
                 && select.tag.as_ref().is_none_or(|tag| it.tags.contains(tag))
         };
         let members = self.fleet.all().into_iter().filter(fits);
-        Ok(members.filter_map(|member| touched(&member, target, stale_after)).collect())
+        Ok(members.filter_map(|member| touched(&member, select, target, stale_after)).collect())
     }
 
     /// How many of these servers do not serve the target, as far as is known.
-    fn away(&self, servers: &[ServerId], target: &Target) -> usize {
+    fn away(&self, servers: &[ServerId], select: &Select, target: &Target) -> usize {
         let stale_after = self.fleet.stale_after();
         let available = |id: &&ServerId| {
-            let touched = self.fleet.get(id).and_then(|it| touched(&it, target, stale_after));
+            let member = self.fleet.get(id);
+            let touched = member.and_then(|it| touched(&it, select, target, stale_after));
             !touched.is_some_and(|touched| touched.available)
         };
         servers.iter().filter(available).count()
@@ -234,7 +225,11 @@ impl Commands {
         rollout.caller.require_action(rollout.action)?;
         let touched = self.touched(&rollout.caller, &rollout.select, &rollout.target)?;
         if touched.is_empty() {
-            let detail = format!("select: no server that fits has {}", rollout.target);
+            let mut detail = format!("select: no server that fits has {}", rollout.target);
+            if let Some(home) = &rollout.select.pm2_home {
+                let shown: String = home.chars().take(200).collect();
+                detail.push_str(&format!(" in {shown:?}"));
+            }
             return Err(ProblemResponse::not_found("nothing_selected", detail));
         }
         if touched.len() > MOST {
@@ -353,33 +348,6 @@ impl Commands {
         }
         self.rolled(id).await
     }
-}
-
-fn touched(member: &Member, target: &Target, stale_after: Duration) -> Option<Touched> {
-    let state = member.state.as_deref()?;
-    let status = member.status(stale_after);
-    let is_there = status == ServerStatus::Online;
-    let (processes, online, serves) = match target {
-        Target::App(name) => {
-            let mine = || state.processes.iter().filter(|it| it.instance.name == *name);
-            let online = mine().filter(|it| it.status == Status::Online).count();
-            match mine().count() {
-                0 => return None,
-                count => (count, online, online == count),
-            }
-        }
-        Target::Slot(slot) => {
-            let slot = state.slots.iter().find(|it| it.slot == *slot)?;
-            (0, 0, slot.serving)
-        }
-    };
-    Some(Touched {
-        server: member.target.id.clone(),
-        server_status: status.as_str(),
-        processes,
-        online,
-        available: is_there && serves,
-    })
 }
 
 pub(super) fn key_of_another(before: &CommandId) -> ProblemResponse {

@@ -225,6 +225,67 @@ async fn what_a_selection_means_is_limited_to_what_one_may_see() {
 }
 
 #[tokio::test]
+async fn of_several_pm2s_one_is_selected_watched_and_on_record() {
+    let homes = ["/home/app/.pm2", "/home/web & co/.pm2"];
+    let (exporters, poller, token, order) = start(3).await;
+    exporters[0].watch_two(homes);
+    exporters[1].watch_two([homes[1], "/home/other/.pm2"]);
+    // The third watches one, by the first's name.
+    let select = |more: Value| {
+        let mut body = restart(json!({}));
+        body["select"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let dry = async |home: &str| {
+        let mut body = select(json!({"pm2_home": home}));
+        body["dry_run"] = json!(true);
+        let parts = ask(&poller, &token, &body).await.json()["parts"].take();
+        let parts = parts.as_array().cloned().unwrap_or_default();
+        let of =
+            |part: &Value| (part["server"].as_str().unwrap().to_owned(), part["processes"].clone());
+        parts.iter().map(of).collect::<Vec<_>>()
+    };
+    let one = |server: &str| (server.to_owned(), json!(1));
+    until("it is seen", async || dry(homes[1]).await == [one("vm0"), one("vm1")]).await;
+    assert_eq!(dry(homes[0]).await, [one("vm0"), one("vm2")]);
+    assert_eq!(dry("/home/other//.pm2/").await, [one("vm1")], "as the exporter takes it");
+    assert!(exporters.iter().all(|it| it.lock().asked.is_empty()));
+
+    let body = select(json!({"pm2_home": homes[1]}));
+    let answer = ask(&poller, &token, &body).await;
+    let selection = answer.json();
+    assert_eq!(selection["select"], json!({"app": "api", "pm2_home": homes[1]}), "{selection}");
+    assert_eq!(parts(&selection), ["succeeded"; 2], "{selection}");
+    assert_eq!(*order.lock().unwrap(), [0, 1]);
+    for exporter in &exporters[..2] {
+        let exporter = exporter.lock();
+        assert_eq!(exporter.asked[0]["pm2_home"], homes[1]);
+        let looks = &exporter.looked_in;
+        assert!(looks.len() >= 2 && looks.iter().all(|it| it.as_deref() == Some(homes[1])));
+    }
+    let again = poller.get_as(&token, answer.header("location")).await.json();
+    assert_eq!(again, selection);
+    let part = selection["parts"][0]["id"].as_str().unwrap();
+    let part = poller.get_as(&token, &format!("/api/commands/{part}")).await.json();
+    assert!(part["summary"].as_str().unwrap().contains(homes[1]), "{part}");
+
+    // Unsaid, the exporter refuses; of slots there is nothing to say.
+    let unsaid = ask(&poller, &token, &select(json!({"server": "vm0"}))).await.json();
+    assert_eq!(parts(&unsaid), ["refused"], "{unsaid}");
+    for (select, status, kind) in [
+        (json!({"slot": "a", "pm2_home": homes[0]}), 400, "bad_request"),
+        (json!({"app": "api", "pm2_home": 1}), 400, "bad_request"),
+        (json!({"app": "api", "pm2_home": "/nowhere"}), 404, "nothing_selected"),
+        (json!({"app": "api", "pm2_home": ""}), 404, "nothing_selected"),
+    ] {
+        let answer = ask(&poller, &token, &json!({"select": select, "action": "restart"})).await;
+        let seen = (answer.status.as_u16(), answer.problem());
+        assert_eq!(seen, (status, kind.to_owned()), "{answer:?}");
+        assert!(status == 400 || answer.body.contains("in \\\""), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_names_one_selection() {
     let (exporters, poller, token, _) = start(2).await;
     let path = "/api/commands?wait=60s";

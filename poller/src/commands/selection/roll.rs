@@ -34,7 +34,7 @@ impl Commands {
             }
             let mut batch = rollout.batch;
             if let Some(most) = rollout.max_unavailable {
-                let away = self.away(&servers, &rollout.target);
+                let away = self.away(&servers, &rollout.select, &rollout.target);
                 if away >= most {
                     let words =
                         format!("{away} are away, and {most} may be: {well} of {total} done");
@@ -117,9 +117,9 @@ impl Commands {
         let mut outcome = sent.await;
         if outcome.status == CommandStatus::Succeeded && watched {
             let watch = Watch { within: rollout.health_timeout, settle: rollout.settle };
-            let (client, target) = (&self.client, &rollout.target);
+            let target = (&rollout.target, rollout.select.pm2_home.as_deref());
             let looked = tokio::select! {
-                looked = health::watch(client, &member.target, target, watch) => looked,
+                looked = health::watch(&self.client, &member.target, target, watch) => looked,
                 () = self.stopping.cancelled() => {
                     // It is asked for at the next start.
                     self.metrics.commands_running.dec();

@@ -1,7 +1,7 @@
 //! One command for many servers.
 //!
-//! `POST /api/commands` with `{"select":{"app":"api","group":"eu"},"action":"restart"}`. Further
-//! fields: `body` (what the action takes, as in its own request), `save`, `batch` (parts at a
+//! `POST /api/commands` with `{"select":{"app":"api","group":"eu"},"action":"restart"}`; `pm2_home`
+//! beside `app` says in which PM2, where exporters watch several. Further fields: `body` (what the action takes, as in its own request), `save`, `batch` (parts at a
 //! time, 1 unless set), `max_unavailable`, `settle` (`5s` unless set), `health_timeout` (`60s`),
 //! `dry_run`. It answers 200 when it has ended within `wait`, whatever became of it, 202 before.
 
@@ -120,10 +120,14 @@ pub(super) async fn begin(
         (None, Some(slot)) => Target::Slot(slot.clone()),
         _ => return Err(wrong("select", "either app or slot is expected")),
     };
+    let pm2_home = wanted.select.pm2_home.clone();
+    if let (Some(_), Target::Slot(_)) = (&pm2_home, &target) {
+        return Err(wrong("select", "pm2_home goes with app: slots are in the first PM2"));
+    }
     let action = action_of(&wanted.action, &target)
         .map_err(|problem| wrong("action", &problem.problem().detail))?;
     let of_action = wanted.body.as_ref().map(Value::to_string).unwrap_or_default();
-    let order = Order::read(action, &target, of_action.as_bytes(), wanted.save)?;
+    let order = Order::read(action, &target, of_action.as_bytes(), wanted.save)?.in_home(pm2_home);
     let batch = number("batch", wanted.batch, MOST_AT_A_TIME)?.unwrap_or(1);
     let max_unavailable = number("max_unavailable", wanted.max_unavailable, MOST_UNAVAILABLE)?;
     let settle = time("settle", wanted.settle.as_ref(), SETTLE, LONGEST_SETTLE)?;
