@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use e2e::prometheus::check_metrics;
 use e2e::scene::{self, Server, metrics, succeeded, wait_for_instances};
-use e2e::{Client, FakePm2, Folder, Launch, Mode, Pm2, SOON, pm2_process, wait_until};
+use e2e::{Browser, Client, FakePm2, Folder, Launch, Mode, Pm2, SOON, pm2_process, wait_until};
 use serde_json::{Value, json};
 use wire::Status;
 
@@ -166,6 +166,79 @@ async fn one_name_in_two_is_two_and_who_means_one_says_which() -> Result<()> {
     wait_for_up(&read, two.home(), 1.0).await?;
     wait_for_instances(&read, "api", Status::Online, 1).await?;
     assert_eq!(manual(&metrics(&read).await?, &second)?, 1.0);
+    Ok(())
+}
+
+/// By keyboard and by mouse, with scripts and without: who looks at an app that stands in two says
+/// which, and that one is acted on.
+#[tokio::test]
+async fn on_the_page_one_is_chosen_and_acted_on() -> Result<()> {
+    let (one, two) = tokio::try_join!(Pm2::start(), Pm2::start())?;
+    for pm2 in [&one, &two] {
+        pm2.start_apps(vec![json!({"name": "api", "script": "web.js"})]).await?;
+    }
+    let (token, block) = scene::exporter_token("poller", &["read", "control"])?;
+    let text = watching(&[one.home(), two.home()], &block);
+    let program = Launch::exporter()?.configuration(&text)?.start().await?;
+    let exporter = program.client().with_token(&token);
+    wait_for_instances(&exporter, "api", Status::Online, 2).await?;
+    let server = Server { id: "vm1".to_owned(), url: program.launch().base(), token: Some(token) };
+    let poller = scene::poller(&[server], "").await?;
+    poller.wait_for("vm1", "online").await?;
+    let browser = Browser::start().await?;
+    let base = poller.program.client().url("");
+    browser.sign_in(&base, &poller.token).await?;
+    let app = format!("{base}/servers/vm1/apps/api");
+    let second = two.home().display().to_string();
+
+    for scripts in [true, false] {
+        browser.javascript(scripts).await?;
+        browser.open(&app).await?;
+        browser.wait_for_text("#choose", "choose one to act on it").await?;
+        assert_eq!(browser.count("#acts, a[data-ask]").await?, 0);
+        browser.run("document.querySelectorAll('.homes a')[1].focus()").await?;
+        browser.press("\u{e007}").await?;
+        browser.wait_for_address("?pm2_home=").await?;
+        assert_eq!(browser.text(".homes [aria-current=page]").await?, second);
+        browser.click(".ranges a[href$='range=24h']").await?;
+        browser.find(".ranges a[href$='range=24h'][aria-current=page]").await?;
+        browser.click("#acts a[href*='/restart?pm2_home=']").await?;
+        let form = if scripts { "dialog[open]" } else { "main" };
+        assert_eq!(browser.text(&format!("{form} #ask [aria-current=page]")).await?, second);
+        browser.click(&format!("{form} form[method=post] button")).await?;
+        browser.wait_for_text("#done", "succeeded").await?;
+        browser.wait_for_address("/apps/api?pm2_home=").await?;
+        let restarted = if scripts { 1 } else { 2 };
+        assert_eq!((restarts(&one, "api")?, restarts(&two, "api")?), (json!(0), json!(restarted)));
+        browser.click("#now a[href*='/logs?pm2_home=']").await?;
+        browser.find("#log").await?;
+        assert_eq!(browser.count("[role=alert]").await?, 0, "it is read");
+    }
+    browser.javascript(true).await?;
+    let chosen = browser.address().await?.split_once('?').context("no choice")?.1.to_owned();
+    for path in ["", "/logs", "/restart"] {
+        for more in ["", &format!("?{chosen}"), "?pm2_home=/nowhere"] {
+            browser.open(&format!("{app}{path}{more}")).await?;
+            browser.find("main h1").await?;
+            for dark in [false, true] {
+                browser.dark(dark).await?;
+                let mut faults = browser.faults().await?;
+                faults.retain(|fault| matches!(fault.impact.as_str(), "serious" | "critical"));
+                assert!(faults.is_empty(), "{path}{more}, dark: {dark}: {faults:#?}");
+            }
+            browser.resize(390, 844).await?;
+            let wide = browser.run("return document.documentElement.scrollWidth").await?;
+            assert!(wide.as_u64() <= Some(390), "{path}{more} is {wide} wide on a telephone");
+            browser.resize(1280, 900).await?;
+        }
+    }
+
+    // To many servers at once, too.
+    let body = json!({"select": {"app": "api", "pm2_home": second}, "action": "restart"});
+    let request = poller.admin.request(reqwest::Method::POST, "/api/commands?wait=60s");
+    let done: Value = poller.admin.send(request.json(&body)).await?.json()?;
+    assert_eq!((&done["status"], &done["select"]), (&json!("succeeded"), &body["select"]));
+    assert_eq!((restarts(&one, "api")?, restarts(&two, "api")?), (json!(0), json!(3)));
     Ok(())
 }
 
