@@ -43,7 +43,7 @@ test: setup-test
 
 # Command and daemon of PM2. The last three: PM2 was upgraded, or downgraded, and not updated.
 MATRIX ?= 5/5 6/6 7/7 7/5 7/6 5/7
-MATRIX_TESTS = commands:: events:: hung_pm2:: migration:: names:: only_looks:: readings:: refusals:: \
+MATRIX_TESTS = commands:: events:: hung_pm2:: migration:: names:: only_looks:: readings:: refusals:: restarts:: \
 	secrets:: several_homes:: shows_processes:: token_limits:: busy_pm2::
 MATRIX_SLOTS = deploy:: workspace:: guard::
 

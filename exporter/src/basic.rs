@@ -164,7 +164,18 @@ mod tests {
         let users = Users::new(vec![("a".to_owned(), bcrypt::hash("b", 4).unwrap())]).unwrap();
         let headers: Vec<_> = (0..100).map(|at| asks("a", &at.to_string())).collect();
         let looks = headers.iter().map(|headers| users.look(headers));
-        let all = futures_util::future::join_all(looks).await;
+        // While somebody has the turn, so that nobody's place is given back before all have asked.
+        let turn = users.turn.acquire().await.unwrap();
+        let all = futures_util::future::join_all(looks);
+        let (all, ()) = tokio::join!(all, async {
+            while users.waiting.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            drop(turn);
+        });
         assert_eq!(all.iter().filter(|look| look.is_err()).count(), 100 - WAITING);
     }
 }
