@@ -14,6 +14,7 @@ mod process;
 mod slot;
 mod state;
 mod time;
+mod variable;
 
 pub use command::{Action, CommandRecord, CommandRequest, CommandStatus, InstanceOutcome, Target};
 pub use deployment::{
@@ -34,6 +35,7 @@ pub use slot::{PortOwner, Slot, SlotList, SlotMore, SlotType};
 pub use smol_str::SmolStr;
 pub use state::{ExporterInfo, HostReadings, Pm2State, State, TokenExpiry};
 pub use time::{InvalidTime, Time};
+pub use variable::loads_code;
 
 /// Most items that one answer may list (`limit=` of every long list).
 pub const MAX_LIMIT: usize = 10_000;
