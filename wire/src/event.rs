@@ -104,6 +104,8 @@ impl EventKind {
     /// The poller: a server's journal has begun anew, with no entry known to be lost.
     pub const JOURNAL_RESET: Self = Self::known("journal_reset");
 
+    /// The poller: a server told of so much that not all of it is kept.
+    pub const EVENTS_DROPPED: Self = Self::known("events_dropped");
     /// The poller: its database was too large, and the oldest history went.
     pub const HISTORY_DROPPED: Self = Self::known("history_dropped");
     /// The poller: its database is larger than it may be, and has nothing that may be dropped.

@@ -281,42 +281,50 @@ impl Stream {
         head: &mut Head,
     ) -> Result<(), CallError> {
         let wrong = || CallError::Broken("a chunk of the answer is not understood".to_owned());
+        // What was looked at goes all at once, or chunks of a byte would move the rest each time.
+        let mut at = 0;
         loop {
             let (start, length) = loop {
-                match httparse::parse_chunk_size(read).map_err(|_| wrong())? {
+                match httparse::parse_chunk_size(&read[at..]).map_err(|_| wrong())? {
                     httparse::Status::Complete(found) => break found,
-                    httparse::Status::Partial if read.len() > HEAD => return Err(wrong()),
-                    httparse::Status::Partial => self.more(read).await?,
+                    httparse::Status::Partial if read.len() - at > HEAD => return Err(wrong()),
+                    httparse::Status::Partial => self.more_from(read, &mut at).await?,
                 }
             };
-            read.drain(..start);
+            at += start;
             let mut left = usize::try_from(length).map_err(|_| wrong())?;
             if left == 0 {
                 break;
             }
             while left > 0 {
-                let part = read.len().min(left);
-                body.put(&read[..part])?;
-                read.drain(..part);
+                let part = (read.len() - at).min(left);
+                body.put(&read[at..at + part])?;
+                at += part;
                 left -= part;
                 if left > 0 {
-                    self.more(read).await?;
+                    self.more_from(read, &mut at).await?;
                 }
             }
-            while read.len() < 2 {
-                self.more(read).await?;
+            while read.len() - at < 2 {
+                self.more_from(read, &mut at).await?;
             }
-            if !read.starts_with(b"\r\n") {
+            if !read[at..].starts_with(b"\r\n") {
                 return Err(wrong());
             }
-            read.drain(..2);
+            at += 2;
         }
-        while read.len() < 2 {
-            self.more(read).await?;
+        while read.len() - at < 2 {
+            self.more_from(read, &mut at).await?;
         }
         // Where fields follow the last chunk, the connection is not worth reading them.
-        head.keep &= *read == b"\r\n";
+        head.keep &= read[at..] == *b"\r\n";
         Ok(())
+    }
+
+    /// More, after what is left from `at` on.
+    async fn more_from(&mut self, read: &mut Vec<u8>, at: &mut usize) -> Result<(), CallError> {
+        read.drain(..std::mem::take(at));
+        self.more(read).await
     }
 
     async fn more(&mut self, read: &mut Vec<u8>) -> Result<(), CallError> {

@@ -8,7 +8,7 @@ use wire::{AppName, CommandStatus, EventKind, Severity, Time};
 use super::params::{Params, Wrong, event_cursor, to_event_cursor};
 use crate::access::Caller;
 use crate::fleet::Member;
-use crate::store::{CommandFilter, EventFilter, Registration, StoredCommand, StoredEvent};
+use crate::store::{CommandFilter, EventFilter, Listed, Registration, StoredCommand, StoredEvent};
 
 /// Which servers are asked for.
 #[derive(Clone, Debug, Default)]
@@ -118,16 +118,12 @@ pub(super) fn command_status(text: &str) -> Result<CommandStatus, String> {
     })
 }
 
-/// Cuts the event that is one too many, and gives the cursor of what follows.
-pub(super) fn older_events(events: &mut Vec<StoredEvent>, limit: usize) -> Option<String> {
-    let more = events.len() > limit;
-    events.truncate(limit);
-    events.last().filter(|_| more).map(|last| to_event_cursor(last.time, last.id))
+/// The cursor of what follows these.
+pub(super) fn older_events(events: &Listed<StoredEvent>) -> Option<String> {
+    events.rows.last().filter(|_| events.more).map(|last| to_event_cursor(last.time, last.id))
 }
 
-/// Cuts the command that is one too many, and gives the cursor of what follows.
-pub(super) fn older_commands(commands: &mut Vec<StoredCommand>, limit: usize) -> Option<String> {
-    let more = commands.len() > limit;
-    commands.truncate(limit);
-    commands.last().filter(|_| more).map(|last| last.seq.to_string())
+/// The cursor of what follows these.
+pub(super) fn older_commands(commands: &Listed<StoredCommand>) -> Option<String> {
+    commands.rows.last().filter(|_| commands.more).map(|last| last.seq.to_string())
 }

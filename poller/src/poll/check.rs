@@ -10,6 +10,7 @@ use wire::{
 };
 
 use super::failure::{Failure, Reason};
+use super::flood;
 use crate::store::Cursor;
 
 /// Entries that a page is asked for.
@@ -33,6 +34,13 @@ const MAX_NAME: usize = 255;
 const MAX_MESSAGE: usize = 16 * 1024;
 /// Longest detail of an event: a stack, for instance.
 const MAX_DETAIL: usize = 64 * 1024;
+
+/// All words of an event.
+const MAX_EVENT: usize = 96 * 1024;
+/// What the names of a server's processes and metrics may make of the poller's page of metrics.
+const MAX_LABELS: usize = 16 << 20;
+/// Series of a process beside its own metrics, roughly.
+const SERIES: usize = 32;
 
 /// What a page means once it is found good.
 #[derive(Debug)]
@@ -131,7 +139,7 @@ fn event(event: &Event) -> Verdict {
         text("event.details", name, MAX_NAME)?;
         text("event.details", value, MAX_DETAIL)?;
     }
-    Ok(())
+    limit("event, in bytes", flood::size(event), MAX_EVENT)
 }
 
 fn state(state: &State, now: Time) -> Verdict {
@@ -160,6 +168,7 @@ fn state(state: &State, now: Time) -> Verdict {
     let all = state.processes.iter().map(|process| (&process.instance, &process.readings));
     processes(state.processes.len(), all)?;
     state.processes.iter().try_for_each(words)?;
+    limit("labels of processes, in bytes", state.processes.iter().map(labels).sum(), MAX_LABELS)?;
     limit("state.slots", state.slots.len(), MAX_SLOTS)?;
     let mut seen = HashSet::new();
     for slot in &state.slots {
@@ -179,6 +188,21 @@ fn state(state: &State, now: Time) -> Verdict {
             .try_for_each(|name| text("state.slots.env_names", name, MAX_DETAIL))?;
     }
     Ok(())
+}
+
+/// Bytes that its names are, over all its series.
+fn labels(process: &Process) -> usize {
+    let Instance { name, namespace, pm2_home, .. } = &process.instance;
+    let own = name.len() + namespace.len() + pm2_home.as_ref().map_or(0, |home| home.len());
+    let custom = &process.readings.custom;
+    let words: usize = custom.iter().map(|it| it.name.len() + it.unit.len()).sum();
+    own * (SERIES + process.readings.node.len() + custom.len()) + words
+}
+
+/// Whether processes that an exporter tells of elsewhere are as they may be here.
+pub(crate) fn are_good(all: &[Process]) -> bool {
+    let each = all.iter().map(|process| (&process.instance, &process.readings));
+    processes(all.len(), each).and_then(|()| all.iter().try_for_each(words)).is_ok()
 }
 
 fn words(process: &Process) -> Verdict {

@@ -5,6 +5,7 @@ mod backoff;
 mod check;
 mod clock;
 mod failure;
+mod flood;
 mod freshen;
 mod offset;
 mod rates;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use wire::ServerId;
 
 pub(crate) use ask::percent_encoded;
+pub(crate) use check::are_good;
 pub use failure::{Failure, Reason};
 pub(crate) use wait::RESULTS as WAIT_RESULTS;
 

@@ -8,6 +8,7 @@ use super::backoff::Backoff;
 use super::check::{Checked, check};
 use super::clock::Clock;
 use super::failure::{Failure, Reason};
+use super::flood::Flood;
 use super::freshen::freshen;
 use super::offset::until_next;
 use super::rates::Counters;
@@ -50,6 +51,8 @@ pub(super) struct Task {
     pub(super) clock: Clock,
     /// Its connection.
     line: Line,
+    /// How much it has told.
+    flood: Flood,
 }
 
 /// Most that samples wait for company on their way to the disk, and no more than a fiftieth of the
@@ -88,6 +91,7 @@ impl Task {
             backoff: Backoff::default(),
             clock: Clock::new(),
             line: Line::default(),
+            flood: Flood::new(Instant::now()),
         }
     }
 
@@ -235,6 +239,10 @@ impl Task {
             page.lost = 0;
         }
         let mut told = Vec::new();
+        let mut flood = self.flood;
+        if let Some(gone) = flood.pass(Instant::now(), &mut page.entries) {
+            told.push((now, told::flood(&id, gone)));
+        }
         if page.lost > 0 {
             told.push((now, told::lost(&page, &from)));
         } else if anew {
@@ -279,6 +287,7 @@ impl Task {
         };
         match self.store(ingest, until).await {
             Ok(()) => {
+                self.flood = flood;
                 self.cursor = Some(cursor);
                 self.told = Some(true);
                 if let Some(state) = sent {

@@ -28,6 +28,16 @@ pub(super) fn lost(page: &JournalPage, from: &Cursor) -> Event {
     event
 }
 
+pub(super) fn flood(server: &ServerId, (cut, dropped): (u64, u64)) -> Event {
+    let message = format!(
+        "{server} tells of more than is kept: {cut} events are without details, {dropped} are not kept"
+    );
+    let mut event = Event::new(EventKind::EVENTS_DROPPED, Severity::Warning, message);
+    event.details.insert("cut".into(), cut.to_string());
+    event.details.insert("dropped".into(), dropped.to_string());
+    event
+}
+
 pub(super) fn reset(page: &JournalPage, from: &Cursor) -> Event {
     let message = "the server's journal has begun anew: what it had not told yet is gone";
     let mut event = Event::new(EventKind::JOURNAL_RESET, Severity::Info, message);

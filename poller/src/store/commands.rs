@@ -13,6 +13,7 @@ use wire::{
 
 use super::audit::{self, NewAudit};
 use super::events::json_list;
+use super::listed::{Listed, listed};
 use super::writer::Writing;
 use super::{Result, Store, StoreError};
 
@@ -235,6 +236,14 @@ impl Store {
     /// # Errors
     /// The read failed.
     pub async fn commands(&self, filter: &CommandFilter) -> Result<Vec<StoredCommand>> {
+        Ok(self.list_commands(filter).await?.rows)
+    }
+
+    /// The same, as a piece of a list: fewer where they are long.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn list_commands(&self, filter: &CommandFilter) -> Result<Listed<StoredCommand>> {
         let mut sql = QueryBuilder::new(COLUMNS);
         sql.push(" WHERE true");
         if let Some(server) = &filter.server {
@@ -260,9 +269,14 @@ impl Store {
         if let Some(before) = filter.before {
             sql.push(" AND seq < ").push_bind(before);
         }
-        sql.push(" ORDER BY seq DESC LIMIT ")
-            .push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
-        Ok(sql.build_query_as().fetch_all(&self.readers).await?)
+        let rows = i64::try_from(filter.limit.saturating_add(1)).unwrap_or(i64::MAX);
+        sql.push(" ORDER BY seq DESC LIMIT ").push_bind(rows);
+        let rows = sql.build_query_as::<StoredCommand>().fetch(&self.readers);
+        listed(rows, filter.limit, |command| {
+            let size = size(&command);
+            Ok((command, size))
+        })
+        .await
     }
 
     /// Every command that is not closed.
@@ -274,6 +288,13 @@ impl Store {
         sql.push(" WHERE status IN ('queued', 'running') ORDER BY seq");
         Ok(sql.build_query_as().fetch_all(&self.readers).await?)
     }
+}
+
+/// Bytes that it is as JSON, roughly: a process is about a thousand.
+fn size(command: &StoredCommand) -> usize {
+    let record = &command.record;
+    let reply = record.reply.as_ref().map_or(0, String::len);
+    reply + 1000 * (1 + record.before.len() + record.after.len() + record.outcomes.len())
 }
 
 async fn insert(writing: &mut Writing, command: NewCommand) -> Result<Inserted> {

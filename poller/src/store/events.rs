@@ -4,6 +4,7 @@ use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteConnection;
 use wire::{Event, Instance, ServerId, Severity, Time};
 
+use super::listed::{Listed, listed};
 use super::{Result, Store, StoreError};
 
 /// Most crashes that are read one by one.
@@ -108,6 +109,14 @@ impl Store {
     /// # Errors
     /// The read failed.
     pub async fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>> {
+        Ok(self.list_events(filter).await?.rows)
+    }
+
+    /// The same, as a piece of a list: fewer where they are long.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn list_events(&self, filter: &EventFilter) -> Result<Listed<StoredEvent>> {
         let mut sql = QueryBuilder::new(COLUMNS);
         conditions(&mut sql, filter);
         if let Some((time, id)) = filter.before {
@@ -117,11 +126,23 @@ impl Store {
                 .push_bind(id)
                 .push(")");
         }
-        sql.push(" ORDER BY events.time DESC, events.id DESC LIMIT ")
-            .push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
-        let rows: Vec<(i64, String, i64, String)> =
-            sql.build_query_as().fetch_all(&self.readers).await?;
-        rows.into_iter().map(stored).collect()
+        sql.push(" ORDER BY events.time DESC, events.id DESC");
+        self.pieces(sql, filter.limit).await
+    }
+
+    async fn pieces(
+        &self,
+        mut sql: QueryBuilder<sqlx::Sqlite>,
+        limit: usize,
+    ) -> Result<Listed<StoredEvent>> {
+        let rows = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+        sql.push(" LIMIT ").push_bind(rows);
+        let rows = sql.build_query_as::<(i64, String, i64, String)>().fetch(&self.readers);
+        listed(rows, limit, |row| {
+            let size = row.3.len();
+            Ok((stored(row)?, size))
+        })
+        .await
     }
 
     /// The events that `filter` lets through with numbers above `after` and up to `until`, by
@@ -134,16 +155,13 @@ impl Store {
         filter: &EventFilter,
         after: i64,
         until: i64,
-    ) -> Result<Vec<StoredEvent>> {
+    ) -> Result<Listed<StoredEvent>> {
         let mut sql = QueryBuilder::new(COLUMNS);
         sql.push(" AND events.id > ").push_bind(after);
         sql.push(" AND events.id <= ").push_bind(until);
         conditions(&mut sql, filter);
-        sql.push(" ORDER BY events.id LIMIT ")
-            .push_bind(i64::try_from(filter.limit).unwrap_or(i64::MAX));
-        let rows: Vec<(i64, String, i64, String)> =
-            sql.build_query_as().fetch_all(&self.readers).await?;
-        rows.into_iter().map(stored).collect()
+        sql.push(" ORDER BY events.id");
+        self.pieces(sql, filter.limit).await
     }
 
     /// The number of the last event, and how many of those above `after` are not there any more.

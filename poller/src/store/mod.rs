@@ -12,6 +12,7 @@ mod events;
 mod heads;
 mod history;
 mod ingest;
+mod listed;
 mod lock;
 mod marks;
 mod names;
@@ -50,6 +51,7 @@ pub use history::{
     Folded, HistoryQuery, MAX_STEPS, Point, Series, Subject, Tier, Window, WindowQuery, known_step,
 };
 pub use ingest::{Cursor, Ingest, Known};
+pub use listed::Listed;
 pub use lock::Lock;
 pub use marks::{Mark, MarkQuery};
 pub use queue::Canceller;

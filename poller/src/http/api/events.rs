@@ -32,10 +32,10 @@ pub(super) async fn list(
     let mut wanted = filter::listed_events(&mut params, &caller)?;
     let limit = params.limit(DEFAULT_LIMIT)?;
     params.end()?;
-    wanted.limit = limit + 1;
-    let mut events = app.store.events(&wanted).await.map_err(store_failed)?;
-    let cursor = filter::older_events(&mut events, limit);
-    Ok(Json(List { events, cursor }))
+    wanted.limit = limit;
+    let events = app.store.list_events(&wanted).await.map_err(store_failed)?;
+    let cursor = filter::older_events(&events);
+    Ok(Json(List { events: events.rows, cursor }))
 }
 
 /// `GET /api/events/{id}`

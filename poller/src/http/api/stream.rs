@@ -147,12 +147,12 @@ impl Following {
                 return None;
             }
         };
-        let more = page.len() == PAGE;
-        self.last = page.last().map(|event| event.id).filter(|_| more).unwrap_or(until);
-        if !more {
+        let last = page.rows.last().map(|event| event.id).filter(|_| page.more);
+        self.last = last.unwrap_or(until);
+        if !page.more {
             self.behind = None;
         }
-        self.read = page.into();
+        self.read = page.rows.into();
         Some(())
     }
 

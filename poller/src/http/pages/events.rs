@@ -9,7 +9,7 @@ use super::{ROWS, event_row};
 use crate::app::App;
 use crate::http::filter;
 use crate::http::params::{Params, Wrong};
-use crate::store::EventFilter;
+use crate::store::{EventFilter, Listed};
 
 pub(super) async fn show(
     visitor: Visitor,
@@ -27,18 +27,18 @@ pub(super) async fn show(
     let paged = !params.given("cursor").is_empty();
     let wanted = filter::listed_events(&mut params, &visitor.caller)
         .and_then(|wanted| params.end().map(|()| wanted));
-    let (mut events, problem) = match wanted {
-        Err(Wrong(message)) => (Vec::new(), Some(message)),
+    let (events, problem) = match wanted {
+        Err(Wrong(message)) => (Listed { rows: Vec::new(), more: false }, Some(message)),
         Ok(mut wanted) => {
-            wanted.limit = ROWS + 1;
-            match app.store.events(&wanted).await {
+            wanted.limit = ROWS;
+            match app.store.list_events(&wanted).await {
                 Ok(events) => (events, None),
                 Err(error) => return visitor.store_failed(error),
             }
         }
     };
-    let older = filter::older_events(&mut events, ROWS);
-    let events = events.into_iter().map(event_row).collect();
+    let older = filter::older_events(&events);
+    let events = events.rows.into_iter().map(event_row).collect();
     html(EventsPage { page: visitor.page, filter: form, problem, events, older, paged }.render())
 }
 

@@ -115,6 +115,41 @@ fn numbers_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn what_is_much_all_together_is_refused_though_each_of_it_may_be() {
+    let with = |details: usize| {
+        let mut page = page();
+        let Record::Event(event) = &mut page.entries[1].record else { panic!("no event") };
+        let detail = |n: usize| (n.to_string(), "x".repeat(40_000));
+        event.details.extend((0..details).map(detail));
+        page
+    };
+    assert!(check(with(2), &from("e", 3), now()).is_ok());
+    assert_eq!(refused(with(3), &from("e", 3)), Reason::Limits);
+    // Names that many series have.
+    let with = |home: usize| {
+        let json = include_str!("../../../../wire/golden/state.json");
+        let mut state: State = serde_json::from_str(json).unwrap();
+        state.time = now();
+        let metric =
+            |n: usize| CustomMetric { name: n.to_string().into(), value: 1.0, unit: "".into() };
+        let mut process = state.processes[0].clone();
+        process.readings.node.clear();
+        process.readings.custom = (0..60).map(metric).collect();
+        process.instance.pm2_home = Some("x".repeat(home).into());
+        state.processes = (0..900)
+            .map(|n| {
+                let mut process = process.clone();
+                process.instance.instance_id = n;
+                process
+            })
+            .collect();
+        JournalPage { state: Some(Box::new(state)), ..page() }
+    };
+    assert!(check(with(50), &from("e", 3), now()).is_ok());
+    assert_eq!(refused(with(3500), &from("e", 3)), Reason::Limits);
+}
+
+#[test]
 fn times_in_the_future_are_refused() {
     let ahead = |millis| {
         let mut page = page();
