@@ -208,6 +208,27 @@ impl Caller {
         Ok(())
     }
 
+    /// That they may set variables of these names: some make an interpreter run whatever one likes, and
+    /// so are for those who may deploy.
+    ///
+    /// # Errors
+    /// 403 that names the variable.
+    pub fn require_variables<'a>(
+        &self,
+        mut names: impl Iterator<Item = &'a str>,
+    ) -> Result<(), ProblemResponse> {
+        match names.find(|name| wire::loads_code(name)) {
+            Some(name) if !self.may_act(Action::Deploy) => {
+                Err(ProblemResponse::forbidden(format!(
+                    "env: {name:?} can run any code, so it is for those who may deploy, and {:?} is \
+                 limited to other actions",
+                    self.name()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// That they may do everything: who is limited to anything could lift their own limits
     /// otherwise.
     ///

@@ -222,6 +222,7 @@ impl Commands {
         let member = self.fleet.get(server).filter(|_| caller.may_see(server));
         let Some(member) = member else { return Err(unknown_server(server)) };
         caller.require_action(request.action)?;
+        caller.require_variables(request.order.variables(request.action))?;
         if request.queue.is_some() {
             queue::keepable(&request.order, request.action)?;
             self.queue.has_room(server)?;

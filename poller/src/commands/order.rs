@@ -115,6 +115,13 @@ impl Order {
         })?)
     }
 
+    /// Names of the variables that it sets, outside of a deployment.
+    pub(super) fn variables(&self, action: Action) -> impl Iterator<Item = &str> {
+        let of_slot = self.env.iter().flat_map(|request| request.env.keys());
+        let of_app = self.arguments.keys().filter(move |_| action == Action::Env);
+        of_slot.chain(of_app).map(String::as_str)
+    }
+
     /// A line of what may be kept: names, and values that are never secret.
     pub(super) fn summary(&self, action: Action) -> Option<String> {
         fn names<V>(all: &BTreeMap<String, V>) -> String {

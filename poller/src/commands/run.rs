@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use wire::{CommandId, CommandRecord, CommandStatus, InstanceOutcome, Problem, Process};
 
+use super::MAX_ERROR;
 use super::order::one_line;
 use crate::client::{Answer, CallError, Client};
 use crate::config::Target;
@@ -25,6 +26,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const ASK_TRIES: u32 = 5;
 /// A command that may take long is given up when its exporter is silent for so long.
 const SILENCE: Duration = Duration::from_secs(300);
+
+/// What is kept of an answer: what an application returned, as exporters bound it, in bytes, and
+/// instances.
+const MAX_REPLY: usize = 64 * 1024;
+const MAX_OUTCOMES: usize = 1000;
 
 /// What an outcome is called of which nothing was sent.
 pub(super) const UNREACHABLE: &str = "unreachable";
@@ -176,7 +182,18 @@ fn record(answer: &Answer, id: &CommandId) -> Option<CommandRecord> {
     parsed::<CommandRecord>(answer).filter(|record| record.id == *id)
 }
 
-fn told(record: CommandRecord) -> Outcome {
+/// What is beyond what exporters send is left out: it would be kept for a year.
+fn told(mut record: CommandRecord) -> Outcome {
+    record.reply = record.reply.filter(|reply| reply.len() <= MAX_REPLY);
+    record.outcomes.truncate(MAX_OUTCOMES);
+    for error in record.outcomes.iter_mut().filter_map(|it| it.error.as_mut()) {
+        *error = error.chars().take(MAX_ERROR).collect();
+    }
+    for processes in [&mut record.before, &mut record.after] {
+        if !crate::poll::are_good(processes) {
+            processes.clear();
+        }
+    }
     Outcome {
         status: record.status,
         problem: None,
@@ -226,5 +243,37 @@ pub(super) fn ended(status: CommandStatus, problem: &str, error: String) -> Outc
         outcomes: Vec::new(),
         before: Vec::new(),
         after: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_exporter_sends_is_not_kept() {
+        let json = include_str!("../../../wire/golden/state.json");
+        let state: wire::State = serde_json::from_str(json).unwrap();
+        let mut process = state.processes[0].clone();
+        let mut record = CommandRecord::queued(
+            "a".parse().unwrap(),
+            wire::Target::App("api".parse().unwrap()),
+            wire::Action::Trigger,
+            "ci".to_owned(),
+            wire::Time::now(),
+        );
+        record.reply = Some("x".repeat(MAX_REPLY));
+        record.before = vec![process.clone()];
+        let outcome = told(record.clone());
+        assert_eq!((outcome.reply, outcome.before), (record.reply.clone(), record.before.clone()));
+        record.reply = Some("x".repeat(MAX_REPLY + 1));
+        process.interpreter = "x".repeat(300).into();
+        record.after = vec![process];
+        let one = InstanceOutcome { pm_id: 1, error: Some("x".repeat(10_000)) };
+        record.outcomes = vec![one; 2000];
+        let outcome = told(record);
+        assert_eq!((outcome.reply, outcome.before.len(), outcome.after.len()), (None, 1, 0));
+        assert_eq!(outcome.outcomes.len(), MAX_OUTCOMES);
+        assert_eq!(outcome.outcomes[0].error.as_ref().map(String::len), Some(MAX_ERROR));
     }
 }

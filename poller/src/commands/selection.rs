@@ -223,6 +223,7 @@ impl Commands {
 
     fn parts(&self, rollout: &Rollout, id: &CommandId) -> Result<Vec<NewCommand>, ProblemResponse> {
         rollout.caller.require_action(rollout.action)?;
+        rollout.caller.require_variables(rollout.order.variables(rollout.action))?;
         let touched = self.touched(&rollout.caller, &rollout.select, &rollout.target)?;
         if touched.is_empty() {
             let mut detail = format!("select: no server that fits has {}", rollout.target);

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::exporter::Obedience;
+use crate::support::exporter::{Manner, Obedience};
 use crate::support::{Answer, Exporter, Poller, target, until};
 use axum::http::{Method, StatusCode};
 use pm2_poller::access::Role;
 use pm2_poller::store::AuditFilter;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection};
 
 const RESTART: &str = "/api/commands/vm1/apps/api/restart";
@@ -292,4 +292,41 @@ async fn commands_left_by_a_crash_are_settled_by_asking() {
         until(id, async || poller.get_as(&token, &path).await.json()["status"] == status).await;
     }
     assert!(exporter.lock().ran.is_empty(), "nothing is sent again");
+}
+
+#[tokio::test]
+async fn who_is_limited_to_some_actions_runs_no_code_and_takes_back_no_other() {
+    let exporter = Exporter::start().await;
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    let admin = poller.token("admin", Role::Admin, &[]).await;
+    poller.until_status_as(&admin, "vm1", "online").await;
+    let new = json!({"name": "env", "role": "operator", "actions": ["env"]});
+    let limited = poller.send(Method::POST, &admin, "/api/tokens", &new).await.json();
+    let limited = limited["token"].as_str().unwrap().to_owned();
+    let path = "/api/commands/vm1/apps/api/env";
+    for name in ["NODE_OPTIONS", "LD_PRELOAD", "PATH"] {
+        let body = json!({"env": {"LEVEL": "debug", name: "x"}});
+        let refused = poller.post_json(&limited, path, &body, None).await;
+        assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (403, "forbidden"));
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with(&format!("env: {name:?} can run any code")), "{detail}");
+        let body = json!({"select": {"app": "api"}, "action": "env", "body": {"env": {name: "x"}}});
+        let refused = poller.post_json(&limited, "/api/commands", &body, None).await;
+        assert_eq!(refused.status, 403, "{refused:?}");
+    }
+    assert!(exporter.lock().asked.is_empty());
+    let body = json!({"env": {"LEVEL": "debug"}});
+    assert_eq!(poller.post_json(&limited, path, &body, None).await.status, 200);
+    let body = json!({"env": {"NODE_OPTIONS": "--max-old-space-size=512"}});
+    assert_eq!(poller.post_json(&admin, path, &body, None).await.status, 200);
+
+    exporter.set(Manner::Hang);
+    let away =
+        async || poller.get_as(&admin, "/api/servers/vm1").await.json()["status"] != "online";
+    until("it is away", away).await;
+    let waits = poller.post_as(&admin, "/api/commands/vm1/apps/api/stop?queue=10m").await.json();
+    let cancel = format!("/api/commands/{}", waits["id"].as_str().unwrap());
+    let refused = poller.send(Method::DELETE, &limited, &cancel, &Value::Null).await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (403, "forbidden"));
+    assert_eq!(poller.send(Method::DELETE, &admin, &cancel, &Value::Null).await.status, 200);
 }

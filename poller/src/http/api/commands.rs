@@ -241,8 +241,12 @@ pub(super) async fn cancel(
     };
     let conflict = |detail: String| ProblemResponse::new(StatusCode::CONFLICT, "conflict", detail);
     let command = match find(&app, &caller, &id).await? {
-        Found::One(command) => command,
+        Found::One(command) => {
+            caller.require_action(command.record.action)?;
+            command
+        }
         Found::Many(selection) => {
+            caller.require_action(selection.action)?;
             let selection = app.commands.cancel_rollout(&selection.id, by).await?;
             return Ok(super::selections::answer(&selection));
         }
@@ -277,8 +281,8 @@ pub(super) async fn list(
     let mut wanted = filter::commands(&mut params, &caller)?;
     let limit = params.limit(100)?;
     params.end()?;
-    wanted.limit = limit + 1;
-    let mut commands = app.store.commands(&wanted).await.map_err(store_failed)?;
-    let cursor = filter::older_commands(&mut commands, limit);
-    Ok(Json(List { commands, cursor }))
+    wanted.limit = limit;
+    let commands = app.store.list_commands(&wanted).await.map_err(store_failed)?;
+    let cursor = filter::older_commands(&commands);
+    Ok(Json(List { commands: commands.rows, cursor }))
 }

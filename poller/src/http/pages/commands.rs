@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::http::Peer;
 use crate::http::filter;
 use crate::http::params::{Params, Wrong};
-use crate::store::{Canceller, StoredSelection};
+use crate::store::{Canceller, Listed, StoredSelection};
 
 pub(super) async fn show(
     visitor: Visitor,
@@ -30,17 +30,17 @@ pub(super) async fn show(
     let paged = !params.given("cursor").is_empty();
     let wanted = filter::commands(&mut params, &visitor.caller)
         .and_then(|wanted| params.end().map(|()| wanted));
-    let (mut commands, problem) = match wanted {
-        Err(Wrong(message)) => (Vec::new(), Some(message)),
+    let (commands, problem) = match wanted {
+        Err(Wrong(message)) => (Listed { rows: Vec::new(), more: false }, Some(message)),
         Ok(mut wanted) => {
-            wanted.limit = ROWS + 1;
-            match app.store.commands(&wanted).await {
+            wanted.limit = ROWS;
+            match app.store.list_commands(&wanted).await {
                 Ok(commands) => (commands, None),
                 Err(error) => return visitor.store_failed(error),
             }
         }
     };
-    let older = filter::older_commands(&mut commands, ROWS);
+    let older = filter::older_commands(&commands);
     let whole = match form.part_of.parse() {
         Err(_) => None,
         Ok(id) => match app.store.selection(&id).await {
@@ -48,7 +48,7 @@ pub(super) async fn show(
             Err(error) => return visitor.store_failed(error),
         },
     };
-    let commands = commands.into_iter().map(command_row).collect();
+    let commands = commands.rows.into_iter().map(command_row).collect();
     html(
         CommandsPage { page: visitor.page, filter: form, problem, whole, commands, older, paged }
             .render(),
@@ -77,7 +77,7 @@ pub(super) async fn one(
             Err(error) => visitor.store_failed(error),
         };
     };
-    let may_cancel = visitor.caller.token().is_some() && visitor.caller.role() >= Role::Operator;
+    let may_cancel = visitor.caller.token().is_some() && visitor.caller.may_act(command.record.action);
     html(
         CommandPage {
             page: visitor.page,
@@ -129,6 +129,9 @@ pub(super) async fn cancel(
         Err(error) => return visitor.store_failed(error),
     };
     let Some(command) = command else { return visitor.not_found(unknown) };
+    if let Err(refused) = visitor.caller.require_action(command.record.action) {
+        return problem(visitor.page, refused.problem().clone());
+    }
     let by = Canceller {
         who: visitor.caller.name().to_owned(),
         via: visitor.caller.via(),
