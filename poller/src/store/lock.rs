@@ -2,6 +2,7 @@
 //! operating system's, on a file beside the database, and ends with the process.
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{Result, StoreError, beside};
@@ -21,7 +22,7 @@ impl Lock {
         let real = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
         let path = beside(&real, "-lock");
         let new = !path.exists();
-        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
         // One that somebody else made can be locked all the same.
         let open = open.or_else(|error| File::open(&path).map_err(|_| error));
         if new {
