@@ -14,6 +14,7 @@ pub mod filter;
 pub mod http;
 pub mod journal;
 pub mod logs;
+mod named;
 pub mod placeholder;
 pub mod pm2;
 pub mod readings;

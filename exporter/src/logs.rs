@@ -9,6 +9,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::named;
+
 /// A line longer than this is told in pieces.
 const MAX_LINE: usize = 64 * 1024;
 /// How far back the last lines are looked for.
@@ -42,7 +44,7 @@ impl Tail {
     /// The file is there and cannot be read.
     pub fn open_after(path: &Path, after: u64, lines: usize) -> io::Result<(Self, Vec<String>)> {
         let mut tail = Self { path: path.to_owned(), file: None, at: 0, partial: Vec::new() };
-        let mut file = match File::open(path) {
+        let mut file = match named::read(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((tail, Vec::new())),
             Err(error) => return Err(error),
@@ -119,7 +121,7 @@ impl Tail {
                 return Ok(false);
             }
         }
-        self.file = Some(File::open(&self.path)?);
+        self.file = Some(named::read(&self.path)?);
         self.at = 0;
         Ok(true)
     }

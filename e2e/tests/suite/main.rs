@@ -20,6 +20,7 @@ mod matrix;
 mod metrics_pages;
 mod migration;
 mod names;
+mod odd_logs;
 mod only_looks;
 mod openapi;
 mod other_sites;

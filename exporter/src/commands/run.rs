@@ -1,6 +1,6 @@
 //! A command on its way: what PM2 is asked for, instance by instance.
 
-use std::fs::OpenOptions;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use wire::{
 
 use super::arguments::Task;
 use super::memory::Known;
+use crate::named;
 use crate::pm2::{CallError, Home, Intent};
 
 /// What one instance may take: PM2 waits for a graceful end and a new worker's word.
@@ -149,7 +150,7 @@ impl Run {
     /// PM2 keeps its files open for appending, so cutting them is enough.
     fn flush(&self) -> Result<(), String> {
         for file in self.home.table(|table| table.log_files(&self.app)) {
-            match OpenOptions::new().write(true).truncate(true).open(&*file.path) {
+            match named::write(Path::new(&*file.path)).and_then(|file| file.set_len(0)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(format!("{}: {error}", file.path));
                 }

@@ -1,7 +1,7 @@
 //! The task that owns a home's table: it connects, takes what the bus tells as it comes, has
 //! the list fetched where the bus tells too little, and connects again when the daemon is gone.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,15 @@ use super::home::{Home, List, Question};
 use super::model::{self, DaemonLine};
 use super::rpc::{CallError, Rpc};
 use super::table::Outcome;
+use crate::named;
 use crate::readings::KernelKills;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// As long as any other question: a daemon that hangs gets one, not one every few seconds.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Bytes of a file that holds a process's number.
+const LONGEST_PID: u64 = 64;
 
 /// Watches until the program ends.
 pub(super) async fn watch(home: Arc<Home>, mut lists: mpsc::Receiver<List>) {
@@ -271,8 +274,10 @@ impl Follower<'_> {
     fn find_pids(&mut self) {
         let unknown = self.home.table(|table| table.pid_files());
         for (pm_id, file) in unknown {
-            let pid =
-                std::fs::read_to_string(&*file).ok().and_then(|text| text.trim().parse().ok());
+            let mut text = String::new();
+            let read = named::read(Path::new(&*file))
+                .and_then(|file| file.take(LONGEST_PID).read_to_string(&mut text));
+            let pid = read.ok().and_then(|_| text.trim().parse().ok());
             match pid.filter(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
                 Some(pid) => self.home.table(|table| table.set_pid(pm_id, pid)),
                 None => self.list_within(Duration::from_millis(50)),

@@ -1,10 +1,12 @@
 //! What installs and builds an application: given, or found by its lock file.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::start::{Package, on_path};
+use crate::named;
 
 /// A command that is to be run somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +150,12 @@ fn needs_install(folder: &Path) -> bool {
         workspaces: Option<serde_json::Value>,
         scripts: serde_json::Map<String, serde_json::Value>,
     }
-    let Ok(text) = std::fs::read(folder.join("package.json")) else { return false };
+    let mut text = Vec::new();
+    let read = named::read(&folder.join("package.json"))
+        .and_then(|file| file.take(1 << 20).read_to_end(&mut text));
+    if read.is_err() {
+        return false;
+    }
     let Ok(needs) = serde_json::from_slice::<Needs>(&text) else { return true };
     let scripts = ["preinstall", "install", "postinstall", "prepare", "prepublish"];
     !(needs.dependencies.is_empty()

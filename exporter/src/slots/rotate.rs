@@ -6,9 +6,9 @@
 mod in_place;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use wire::Time;
 use super::config::Settings;
 use crate::app::App;
 use crate::http::MAX_FOLLOWERS;
+use crate::named;
 use crate::pm2::Home;
 
 /// How often sizes are looked at.
@@ -76,26 +77,28 @@ async fn pass(app: &App, settings: &Settings, home: &Home) -> io::Result<bool> {
             .collect()
     });
     let (size, keep) = (settings.log_rotate_size, settings.log_rotate_keep);
-    let is_large =
-        |file: &PathBuf| fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() >= size);
+    let length = |file: &Path| Ok::<_, io::Error>(named::read(file)?.metadata()?.len());
+    let is_large = |file: &PathBuf| length(file).is_ok_and(|length| length >= size);
     let mut left = Vec::new();
     // What an earlier pass renamed and did not pack.
     left.extend(files.iter().flat_map(|file| rotated(file, "log")));
     let large: Vec<PathBuf> = files.iter().filter(|file| is_large(file)).cloned().collect();
     let mut any = !left.is_empty() || !large.is_empty();
+    let mut failed = Ok(());
     // Who follows knows a place in the file, which must not move. Meanwhile nobody begins to.
     if !large.is_empty()
         && let Ok(_alone) = Arc::clone(&app.followers).try_acquire_many_owned(FOLLOWERS)
     {
-        let cut =
-            move || large.iter().try_for_each(|it| in_place::rotate(it, size, keep).map(drop));
-        tokio::task::spawn_blocking(cut).await.map_err(io::Error::other)??;
+        let cut = move || each(&large, |it| in_place::rotate(it, size, keep).map(drop));
+        failed = tokio::task::spawn_blocking(cut).await.map_err(io::Error::other)?;
     }
     for file in files {
         if is_large(&file) {
             let aside = aside(&file);
-            fs::rename(&file, &aside)?;
-            left.push(aside);
+            match fs::rename(&file, &aside) {
+                Ok(()) => left.push(aside),
+                Err(error) => failed = failed.and(Err(error)),
+            }
         }
     }
     if !left.is_empty() {
@@ -108,12 +111,23 @@ async fn pass(app: &App, settings: &Settings, home: &Home) -> io::Result<bool> {
     }
     let daemons = home.path().join("pm2.log");
     tokio::task::spawn_blocking(move || {
-        left.iter().try_for_each(|file| pack(file, keep))?;
+        let packed = each(&left, |file| pack(file, keep));
         any |= in_place::rotate(&daemons, size, keep)?;
-        Ok(any)
+        failed.and(packed).map(|()| any)
     })
     .await
     .map_err(io::Error::other)?
+}
+
+/// Does it to every file: one that cannot be rotated keeps no other from it.
+fn each(files: &[PathBuf], rotate: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let failed = files.iter().filter_map(|file| {
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+        rotate(file).err().map(named)
+    });
+    // All are tried, and the first that failed is told.
+    failed.collect::<Vec<_>>().into_iter().next().map_or(Ok(()), Err)
 }
 
 /// `slot-a-out.log` becomes `slot-a-out__20260131T120000250Z.log`.
@@ -139,6 +153,8 @@ fn rotated(file: &Path, end: &str) -> Vec<PathBuf> {
             name.strip_prefix(&start)
                 .and_then(|rest| rest.split_once('.'))
                 .is_some_and(|(time, rest)| rest == end && time.len() == 19 && time.ends_with('Z'))
+                // An application could have put something else there.
+                && named::read(path).is_ok()
         })
         .collect();
     all.sort();
@@ -149,9 +165,9 @@ fn rotated(file: &Path, end: &str) -> Vec<PathBuf> {
 fn pack(file: &Path, keep: usize) -> io::Result<()> {
     let packed = file.with_extension("log.gz");
     let new = file.with_extension("log.new");
-    let mut from = File::open(file)?;
+    let mut from = named::read(file)?;
     let mode = from.metadata()?.permissions().mode() & 0o777;
-    let to = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    let to = named::create(&new, mode)?;
     let mut encoder = GzEncoder::new(to, Compression::fast());
     io::copy(&mut from, &mut encoder)?;
     encoder.finish()?.sync_all()?;
@@ -169,6 +185,7 @@ fn pack(file: &Path, keep: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Read;
 
     #[test]
@@ -192,5 +209,25 @@ mod tests {
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!(text, "line 2\n");
+    }
+
+    #[test]
+    fn what_is_put_beside_a_log_is_neither_waited_for_nor_written_to() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("slot-a-out.log");
+        let pipe = folder.path().join("slot-a-out__20260131T120000250Z.log");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert!(rotated(&log, "log").is_empty());
+        let other = folder.path().join("other");
+        fs::write(&other, "kept").unwrap();
+        fs::write(&log, "line\n".repeat(10_000)).unwrap();
+        std::os::unix::fs::symlink(&other, log.with_extension("cut")).unwrap();
+        assert!(!in_place::rotate(&log, 1_000, 5).unwrap());
+        let aside = aside(&log);
+        fs::rename(&log, &aside).unwrap();
+        std::os::unix::fs::symlink(&other, aside.with_extension("log.new")).unwrap();
+        assert!(each(&[pipe, aside], |file| pack(file, 5)).is_err());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
     }
 }

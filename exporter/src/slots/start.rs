@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::env::{self, Env};
 use super::words;
+use crate::named;
 
 /// A program with its arguments, as PM2 is to run it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ impl Package {
     /// # Errors
     /// It is not what it should be.
     pub fn read(folder: &Path) -> Result<Option<Self>, String> {
-        let file = match fs::File::open(folder.join("package.json")) {
+        let file = match named::read(&folder.join("package.json")) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("package.json cannot be read: {error}")),
@@ -244,6 +245,9 @@ fn leading_env(words: &mut Vec<String>) -> Option<Env> {
 
 fn is_node_script(path: &Path) -> bool {
     let mut head = [0u8; 128];
+    if !path.is_file() {
+        return false;
+    }
     let Ok(read) = fs::File::open(path).and_then(|mut file| file.read(&mut head)) else {
         return false;
     };

@@ -3,22 +3,22 @@
 //! opens it anew; the logs of applications lose nothing by it, while PM2, told to open a new file, throws
 //! away what it has in hand. File systems that cannot do that (ext4 and xfs can) keep the file as it is.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::{aside, pack};
+use crate::named;
 
 /// Rotates it once it has `size` bytes, and keeps `keep`. Gives whether it did.
 ///
 /// # Errors
 /// It cannot be read, or what was read cannot be kept; then nothing is cut out.
 pub(super) fn rotate(log: &Path, size: u64, keep: usize) -> io::Result<bool> {
-    let file = match OpenOptions::new().read(true).write(true).open(log) {
+    let file = match named::read_and_write(log) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -32,7 +32,7 @@ pub(super) fn rotate(log: &Path, size: u64, keep: usize) -> io::Result<bool> {
     }
     let aside = aside(log);
     let mode = meta.permissions().mode() & 0o777;
-    let mut copy = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
+    let mut copy = named::create(&aside, mode)?;
     io::copy(&mut (&file).take(cut), &mut copy)?;
     copy.sync_all()?;
     // The copy is on disk first: a crash here leaves a line twice, and none nowhere.
@@ -48,19 +48,21 @@ pub(super) fn rotate(log: &Path, size: u64, keep: usize) -> io::Result<bool> {
 fn can_cut(log: &Path, block: u64) -> bool {
     let trial = log.with_extension("cut");
     let tried = || -> io::Result<()> {
-        let file = File::create(&trial)?;
-        file.set_len(block * 2)?;
-        fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 0, block).map_err(Errno::into)
+        let file = named::create(&trial, 0o600)?;
+        let cut = file.set_len(block * 2).and_then(|()| {
+            fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 0, block).map_err(Errno::into)
+        });
+        std::fs::remove_file(&trial)?;
+        cut
     };
-    let can = tried().is_ok();
-    let _ = std::fs::remove_file(&trial);
-    can
+    tried().is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::rotated;
     use super::*;
+    use std::fs::{File, OpenOptions};
     use std::io::Write;
 
     #[test]
