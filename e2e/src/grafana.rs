@@ -46,12 +46,15 @@ fn with_values(text: &str, values: &[(&str, &str)]) -> anyhow::Result<String> {
     Ok(out)
 }
 
-/// `prometheus/alerts.yml` with every `for:` a second.
+/// `prometheus/alerts.yml` with every `for:` and `keep_firing_for:` a second, and a minute within
+/// an expression five.
 ///
 /// # Errors
-/// It cannot be read.
+/// It cannot be read, or has none of these.
 pub fn quick_alerts() -> anyhow::Result<String> {
-    with_values(&read("prometheus/alerts.yml")?, &[("for", "1s")])
+    let text = read("prometheus/alerts.yml")?;
+    let text = with_values(&text, &[("for", "1s"), ("keep_firing_for", "1s")])?;
+    replaced(text, "[1m]", "[5s]")
 }
 
 /// `alertmanager.yml` with its two times to wait a second each, and its receivers' address.
@@ -105,6 +108,7 @@ pub fn prometheus_folder(addresses: &Addresses) -> anyhow::Result<Folder> {
     values.extend(extra);
     let mut text = with_values(&read(file)?, &values)?;
     text = replaced(text, "127.0.0.1:10210", poller)?;
+    text = replaced(text, "instance: poller:10210", &format!("instance: {}", called(poller)?))?;
     text = replaced(text, "127.0.0.1:9093", &addresses.alertmanager)?;
     text = replaced(text, "/etc/prometheus/pm2-poller.token", "poller.token")?;
     if addresses.exporter_token.is_some() {
@@ -119,6 +123,13 @@ pub fn prometheus_folder(addresses: &Addresses) -> anyhow::Result<Folder> {
     Ok(folder)
 }
 
+/// What a poller that listens at this address calls itself: its host's name, and its port.
+fn called(poller: &str) -> anyhow::Result<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").context("the host's name")?;
+    let (_, port) = poller.rsplit_once(':').with_context(|| format!("{poller} has no port"))?;
+    Ok(format!("{}:{port}", host.trim()))
+}
+
 /// A query of a dashboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
@@ -126,7 +137,8 @@ pub struct Query {
     pub dashboard: &'static str,
     /// `panel Servers down, A`, `annotation Restarts`.
     pub place: String,
-    /// As Prometheus is asked: every variable all, rates over five seconds, the range a minute.
+    /// As Prometheus is asked: every variable all, rates and a minute within an expression over
+    /// five seconds, the range a minute.
     pub text: String,
     /// Asked for now, and not over time.
     pub instant: bool,
@@ -156,7 +168,8 @@ pub fn queries() -> anyhow::Result<Vec<Query>> {
         }
     }
     let query = |(dashboard, place, text, instant): (_, _, String, _)| {
-        let mut text = text.replace("$__rate_interval", "5s").replace("$__range", "60s");
+        let mut text = text.replace("[1m]", "[5s]").replace("$__rate_interval", "5s");
+        text = text.replace("$__range", "60s");
         for variable in ["server", "namespace", "app", "slot", "poller"] {
             // Within words, as in "slot-($slot)", and alone.
             text = text.replace(&format!("${variable}"), ".*");
@@ -177,7 +190,13 @@ mod tests {
             shipped.lines().zip(quick.lines()).filter(|(before, after)| before != after).collect();
         assert!(differ.len() > 10);
         for (before, after) in differ {
-            assert!(before.trim().starts_with("for: ") && after.trim() == "for: 1s", "{before}");
+            let before = before.trim();
+            let good = match after.trim() {
+                "for: 1s" => before.starts_with("for: "),
+                "keep_firing_for: 1s" => before.starts_with("keep_firing_for: "),
+                after => before.replace("[1m]", "[5s]") == after,
+            };
+            assert!(good, "{before}");
         }
         assert!(with_values("a: 1", &[("b", "2")]).is_err());
         assert!(

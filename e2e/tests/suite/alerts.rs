@@ -39,7 +39,8 @@ async fn a_killed_app_reaches_alertmanager_by_prometheus_and_by_the_poller_alone
     let exporter = scene::guarded_exporter(pm2.home(), "").await?;
     let (by_prometheus, by_poller) = (Alertmanager::start().await?, Alertmanager::start().await?);
     let notify = format!(
-        "[[notify]]\nname = \"alertmanager\"\ntype = \"alertmanager\"\nhold = \"1s\"\n\
+        "server_files = [\"missing.json\"]\n\
+         [[notify]]\nname = \"alertmanager\"\ntype = \"alertmanager\"\nhold = \"1s\"\n\
          url = \"http://{}\"\n",
         by_poller.address()
     );
@@ -96,6 +97,17 @@ async fn a_killed_app_reaches_alertmanager_by_prometheus_and_by_the_poller_alone
         assert!(description.contains("times within 10 minutes"), "{description}");
     }
     assert_eq!(said[0], said[1], "the same labels both ways, so that both together are one alert");
+    let own = "ALERTS{alertname='Pm2PollerServerFileUnread'}";
+    let own = prometheus.wait_for(own, |found| found.len() == 1).await?;
+    let (instance, file) = (&own[0].labels["instance"], &own[0].labels["file"]);
+    let of_poller: Value = poller.admin.json("/api/alerts").await?;
+    let all = of_poller["alerts"].as_array().into_iter().flatten();
+    let labels = all.map(|alert| &alert["labels"]).find(|labels| labels["file"] == *file);
+    assert_eq!(
+        labels.with_context(|| format!("{of_poller:#}"))?["instance"],
+        *instance,
+        "what the poller says of itself as well"
+    );
 
     pm2.cli(&["stop", "web"]).await?;
     pm2.cli(&["delete", "loop"]).await?;

@@ -45,6 +45,12 @@ async fn deploy(exporter: &Client, slot: &str, repository: &str) -> Result<Value
     answer.json()
 }
 
+/// A figure or table of servers as they are now: not of the dashboard's time, and not of alerts.
+fn speaks_of_servers(query: &Query) -> bool {
+    let elsewhere = query.dashboard == "poller" || query.text.contains("ALERTS");
+    !elsewhere && !query.text.contains("[60s]")
+}
+
 #[tokio::test]
 async fn every_query_of_every_dashboard_gives_something() -> Result<()> {
     let pm2 = Pm2::start().await?;
@@ -182,5 +188,26 @@ async fn every_query_of_every_dashboard_gives_something() -> Result<()> {
         let known = all.iter().any(|query| query.dashboard == *dashboard && query.place == *place);
         ensure!(known, "{dashboard}, {place}: no such query");
     }
-    Ok(())
+
+    drop(poller);
+    let (_, prometheus) = &ways[0];
+    wait_until("nothing is said to be well without the poller", SOON, async || {
+        for query in all.iter().filter(|query| query.instant && speaks_of_servers(query)) {
+            let found = prometheus.query(&query.text).await.ok()?;
+            let told = match query.place.as_str() {
+                "panel Is everything all right?, A" => found.first()?.value > 0.0,
+                "panel What is wrong now, A" => {
+                    let only: Vec<&String> =
+                        found.iter().filter_map(|row| row.labels.get("problem")).collect();
+                    only == ["the poller does not answer"]
+                }
+                _ => found.is_empty(),
+            };
+            if !told {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await
 }
