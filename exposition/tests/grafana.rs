@@ -257,12 +257,18 @@ fn panels_explain_themselves() {
                 check(text(&target["datasource"], "uid") == "${datasource}", "asks elsewhere");
                 let legend = text(target, "legendFormat");
                 check(!over_time || !["", "__auto"].contains(&legend), "has no legend");
+                for label in untold(text(target, "expr"), legend) {
+                    check(false, &format!("the legend does not tell series apart by {label}"));
+                }
                 check(
-                    over_time != (target["instant"] == true) || text(panel, "type") == "stat",
+                    over_time != (target["instant"] == true),
                     "asks for a moment where it shows time, or the reverse",
                 );
             }
             let defaults = &panel["fieldConfig"]["defaults"];
+            for what in certain_of_nothing(panel) {
+                check(false, what);
+            }
             check(!text(defaults, "unit").is_empty(), "has no unit");
             check(!list(&defaults["thresholds"], "steps").is_empty(), "has no thresholds");
             let overrides = list(&panel["fieldConfig"], "overrides").iter();
@@ -281,6 +287,47 @@ fn panels_explain_themselves() {
         }
     }
     complain(&wrong);
+}
+
+/// Labels of an expression's series that a legend, if there is one, leaves out.
+fn untold<'a>(expression: &'a str, legend: &str) -> Vec<&'a str> {
+    // The first grouping is the outermost.
+    let grouping = expression.split_once(" by (").and_then(|(_, rest)| rest.split_once(')'));
+    let labels = grouping.map_or("", |(labels, _)| labels).split(", ");
+    let told = |label: &&str| legend.contains(&format!("{{{{{label}}}}}"));
+    labels
+        .filter(|label| !legend.is_empty() && !["", "le"].contains(label) && !told(label))
+        .collect()
+}
+
+/// How a panel speaks of what is not known as if it were known.
+fn certain_of_nothing(panel: &Value) -> Vec<&'static str> {
+    let mut wrong = Vec::new();
+    let defaults = &panel["fieldConfig"]["defaults"];
+    let asked: Vec<&str> =
+        list(panel, "targets").iter().map(|target| text(target, "expr")).collect();
+    if text(panel, "type") == "stat" {
+        let noughts = |asked: &&str| asked.contains("vector(0)") && !asked.contains(" and on () ");
+        if asked.iter().any(noughts) {
+            wrong.push("says 0 when nothing is known");
+        }
+        if text(defaults, "noValue").is_empty() {
+            wrong.push("has no word for what is not known");
+        }
+        // Grafana gives what is not there the first colour.
+        let first = text(&defaults["thresholds"]["steps"][0], "color");
+        let nothing = |mapping: &Value| mapping["options"]["match"] == "null+nan";
+        if first == "green" && !list(defaults, "mappings").iter().any(nothing) {
+            wrong.push("is green when nothing is known");
+        }
+    }
+    let whole = |asked: &&str| {
+        asked.contains("up{job=\"pm2-poller\"}) == 0") && asked.contains("absent(pm2_up or ")
+    };
+    if text(defaults, "noValue") == "Nothing is wrong" && !asked.iter().all(whole) {
+        wrong.push("finds nothing wrong when nothing is scraped");
+    }
+    wrong
 }
 
 /// The alerts of `alerts.yml`: name and text of each. The file's form is plain enough to be read
@@ -344,6 +391,9 @@ fn alerts_are_explained_and_tested_both_ways() {
         check(page.contains("```promql") || page.contains("```sh"), "runbook: nothing to type");
         for query in page.split("```promql\n").skip(1).filter_map(|rest| rest.split("```").next()) {
             for line in query.lines().filter(|line| !line.trim().is_empty()) {
+                // Who is scraped both ways has two of each.
+                let adds = line.contains("sum by (") && !line.contains("_poller_");
+                check(!adds || line.contains("max by ("), "runbook: counts series twice");
                 for what in mistakes(line, &catalogue) {
                     check(false, &format!("runbook: {what}"));
                 }
@@ -366,6 +416,40 @@ fn alerts_are_explained_and_tested_both_ways() {
     for page in pages.iter().filter_map(|page| page.strip_suffix(".md")) {
         if !alerts.iter().any(|(name, _)| name == page) {
             wrong.push(format!("runbooks/{page}.md is of no alert"));
+        }
+    }
+    complain(&wrong);
+}
+
+/// A server that goes away takes its series along: until Pm2ServerDown fires, what they said stays
+/// told, and from then on that alert stands for it.
+#[test]
+fn alerts_of_a_server_stay_until_the_server_itself_is_told() {
+    let minutes = |text: &str| text.strip_suffix('m').and_then(|text| text.parse::<u64>().ok());
+    let alerts = alerts();
+    let (_, down) = alerts.iter().find(|(name, _)| name == "Pm2ServerDown").unwrap();
+    let down = minutes(&value(down, "for:")).unwrap();
+    let alertmanager = read("alertmanager.yml");
+    let rules = alertmanager.split("source_matchers: ");
+    let stands_for = rules.filter_map(|rule| rule.strip_prefix("['alertname=\"Pm2ServerDown\"']"));
+    let stands_for: Vec<&str> = stands_for.flat_map(|rule| rule.split(['"', '|'])).collect();
+    let mut wrong = Vec::new();
+    for (name, block) in &alerts {
+        let read = promql::read(&value(block, "expr:"));
+        let of = |start: &str| read.selectors.iter().any(|it| it.metric.starts_with(start));
+        let of_exporter = ["pm2_up", "pm2_process_", "cause:", "pm2_slot_", "pm2_dump_"];
+        let of_exporter = of_exporter.iter().chain(&["pm2_host_", "pm2_exporter_"]);
+        // What the poller tells of a server stays with the poller.
+        let goes = of_exporter.into_iter().any(|start| of(start)) && !of("pm2_server_");
+        let kept = minutes(&value(block, "keep_firing_for:"));
+        if goes && kept.is_none_or(|kept| kept <= down) {
+            wrong.push(format!("{name} is over before Pm2ServerDown fires"));
+        }
+        if goes != stands_for.contains(&name.as_str()) {
+            wrong.push(format!("{name}: alertmanager.yml, Pm2ServerDown stands for it: {}", !goes));
+        }
+        if !goes && kept.is_some() {
+            wrong.push(format!("{name} is kept, and its series stay"));
         }
     }
     complain(&wrong);
@@ -395,6 +479,23 @@ fn alerts_are_those_of_the_one_list() {
         })
         .collect();
     assert_eq!(of_file, of_list);
+}
+
+/// Without it, a token is made in a new database where somebody happens to stand.
+#[test]
+fn commands_that_need_the_configuration_name_it() {
+    let runbooks =
+        names_in(&grafana("runbooks")).into_iter().map(|name| format!("runbooks/{name}"));
+    let configurations = names_in(&grafana("prometheus")).into_iter();
+    let configurations = configurations.filter(|name| name.contains('.'));
+    let files = runbooks.chain(configurations.map(|name| format!("prometheus/{name}")));
+    for file in files.chain(["README.md".to_owned(), "alertmanager.yml".to_owned()]) {
+        let text = read(&file);
+        for (command, _) in text.match_indices("pm2-poller token ") {
+            let words: Vec<&str> = text[command..].split_whitespace().take(4).collect();
+            assert_eq!(words.get(3), Some(&"--config"), "{file}: {words:?}");
+        }
+    }
 }
 
 #[test]
