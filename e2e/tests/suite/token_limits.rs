@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics, succeeded, wait_for_instances};
-use e2e::{Client, FakePm2, Folder, Launch, Program, SOON, pm2_process, wait_until};
+use e2e::{Client, FakePm2, Folder, Launch, Pm2, Program, SOON, pm2_process, wait_until};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -129,6 +129,45 @@ async fn what_is_not_named_is_not_shown_and_not_done() -> Result<()> {
     let mine = json!({"target": {"app": "app-1"}, "action": "restart"});
     succeeded(&limited.put("/api/commands/mine?wait=30s", &mine).await?)?;
     limited.get("/api/commands/mine").await?.ok()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn variables_that_run_code_are_set_by_who_may_deploy() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    pm2.start_apps(vec![json!({"name": "web", "script": "web.js"})]).await?;
+    let (token, block) = scene::exporter_token("deployer", &["read", "control", "deploy"])?;
+    let exporter = scene::guarded_exporter(pm2.home(), &block).await?;
+    let deployer = exporter.program.client().with_token(token);
+    wait_for_instances(&exporter.read, "web", Status::Online, 1).await?;
+    let pid = pm2.pid_of("web")?;
+    let run = json!({"NODE_OPTIONS": "--import=data:text/javascript,process.exit(3)", "A": "b"});
+    let post = async |client: &Client, variables: &Value| {
+        let request = client.request(Method::POST, "/api/processes/web/env?wait=30s");
+        client.send(request.json(&json!({"env": variables}))).await
+    };
+    let put = async |client: &Client, id: &str, variables: &Value| {
+        let body = json!({"target": {"app": "web"}, "action": "env", "arguments": variables});
+        client.put(&format!("/api/commands/{id}?wait=30s&by=somebody"), &body).await
+    };
+
+    for answer in [post(&exporter.control, &run).await?, put(&exporter.control, "run", &run).await?]
+    {
+        let told = answer.problem(403, "forbidden")?;
+        for word in ["NODE_OPTIONS", "scope deploy"] {
+            assert!(told.detail.contains(word), "{}", told.detail);
+        }
+    }
+    for name in ["LD_PRELOAD", "PATH", "node_options", "axm_x"] {
+        post(&exporter.control, &json!({name: "/tmp/x"})).await?.problem(403, "forbidden")?;
+    }
+    assert_eq!(pm2.pid_of("web")?, pid);
+    succeeded(&post(&exporter.control, &json!({"A": "plain"})).await?)?;
+    let less = json!({"NODE_OPTIONS": "--max-old-space-size=128"});
+    succeeded(&put(&deployer, "less", &less).await?)?;
+    let variable = |name| e2e::process::variable(pm2.pid_of("web").ok()?, name);
+    assert_eq!(variable("A").as_deref(), Some("plain"));
+    assert_eq!(variable("NODE_OPTIONS").as_deref(), Some("--max-old-space-size=128"));
     Ok(())
 }
 

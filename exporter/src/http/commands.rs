@@ -37,7 +37,7 @@ pub(super) async fn put(
     {
         return super::slots::command(caller, &app, id, &slot, request, wait).await;
     }
-    let who = caller.control()?;
+    let who = caller.control(request.action, request.arguments.keys())?;
     reaches(&who, &request.target)?;
     let name = target_app(&app, &request.target)?;
     super::slots::leaves_slots_alone(&app, &name, request.pm2_home.as_deref(), request.action)?;

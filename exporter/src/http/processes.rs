@@ -94,8 +94,10 @@ pub(super) async fn act(
         // The old admin panel names slots so.
         return super::slots::old(caller, &app, &name, action).await;
     }
-    let who = caller.control()?;
+    // Before the body is looked at, and with what it asks for.
+    caller.may_control()?;
     let arguments = service::body::arguments(action, &body)?;
+    let who = caller.control(action, arguments.keys())?;
     let name = app_name(&name)?;
     who.app(&name)?;
     super::slots::leaves_slots_alone(&app, &name, pm2_home.as_deref(), action)?;

@@ -51,9 +51,30 @@ impl Caller {
         Self { control: named(self.control), deploy: named(self.deploy) }
     }
 
-    /// Who asks, if they may control processes.
-    pub(super) fn control(self) -> Result<Who, ProblemResponse> {
-        self.control
+    /// Whether they may do anything to processes of apps.
+    pub(super) fn may_control(&self) -> Result<(), ProblemResponse> {
+        self.control.as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    /// Who asks, if they may do this to processes of apps. Whoever sets variables that run code
+    /// deploys with them.
+    pub(super) fn control<'a>(
+        self,
+        action: Action,
+        mut arguments: impl Iterator<Item = &'a String>,
+    ) -> Result<Who, ProblemResponse> {
+        let who = self.control?;
+        if action == Action::Env
+            && self.deploy.is_err()
+            && let Some(name) = arguments.find(|name| wire::loads_code(name))
+        {
+            return Err(ProblemResponse::forbidden(format!(
+                "env: {:?} makes a process run other code: it needs the scope deploy beside \
+                 control, which this token lacks",
+                shown(name)
+            )));
+        }
+        Ok(who)
     }
 
     /// Name of who asks, if they may do this to this slot.
