@@ -5,12 +5,14 @@ use wire::{HostReadings, Instance, Process, RestartCause, Slot, SlotId, State, S
 
 use super::rise::Rise;
 use super::trend::Trend;
-use super::{DAY, HOUR, Seen, certificate, finding, span, token, window};
+use super::{DAY, HOUR, MINUTE, Seen, certificate, finding, span, token, window};
 use crate::notify::alert::{Finding, Key};
 
 /// Crashes of one process, and restarts of a server's processes, within ten minutes.
 const CRASHES: u64 = 3;
 const STORM: u64 = 20;
+/// What is stopped for so long was stopped by somebody.
+const STOPPED: i64 = MINUTE;
 /// Slower than this, in seconds at the 95th percentile, is slow.
 const SLOW: f64 = 0.2;
 /// Less of the disk than this is nearly none; with more than this nobody worries of a trend.
@@ -26,6 +28,8 @@ struct ProcessMemory {
     /// Restarts of known causes.
     restarts: Rise,
     memory: Trend,
+    /// Since when every look has found it stopped.
+    stopped: Option<Time>,
 }
 
 /// What is remembered of a server.
@@ -146,12 +150,18 @@ impl ServerMemory {
                     crashes: Rise::after(minutes, now, crashes, &before),
                     restarts: Rise::new(minutes, now, restarts),
                     memory: Trend::new(2 * HOUR),
+                    // That it was so before, nobody can say otherwise.
+                    stopped: Some(now.plus_millis(-STOPPED)),
                 }
             };
             // Names are made anew for what is new only.
             let memory = match self.processes.get_mut(&process.instance) {
                 Some(memory) => memory,
                 None => self.processes.entry(process.instance.clone()).or_insert_with(new),
+            };
+            memory.stopped = match process.status {
+                Status::Stopped => memory.stopped.or(Some(now)),
+                _ => None,
             };
             memory.crashes.note(now, crashes);
             memory.restarts.note(now, restarts);
@@ -251,7 +261,9 @@ impl ServerMemory {
             tell(&a::ERRORED, said);
         }
         let crashes = memory.crashes.by();
-        if crashes >= CRASHES && process.status != Status::Stopped {
+        // A quick loop is stopped at every other look, and nobody stopped it.
+        let stopped = memory.stopped.is_some_and(|since| now.millis_since(since) >= STOPPED);
+        if crashes >= CRASHES && !stopped {
             let said = format!(
                 "I{} crashed or ran out of memory {crashes} times within 10 minutes.",
                 who()

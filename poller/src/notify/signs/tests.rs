@@ -172,6 +172,9 @@ fn a_stopped_process_or_slot_alerts_nobody() {
     world.state.processes[0].status = Status::Stopped;
     world.state.processes[0].restarts.crash += 10;
     (world.slot().serving, world.slot().status) = (false, Some(Status::Stopped));
+    // That it stays stopped shows after a minute, for which the alert is held back as well.
+    assert_eq!(world.look(), ["Pm2CrashLoop"]);
+    world.now = world.now.plus_millis(MINUTE);
     assert_eq!(world.look(), NOTHING);
 }
 
@@ -202,6 +205,25 @@ fn a_loop_that_a_former_life_saw_is_one_at_once() {
     // As ever, with the window.
     world.now = Time::from_millis(BASE + 300 * SECOND);
     assert_eq!(world.look(), Vec::<String>::new());
+}
+
+#[test]
+fn a_quick_loop_is_one_though_it_looks_stopped_now_and_then() {
+    let mut world = World::new();
+    world.look();
+    world.state.processes[0].restarts.crash += 10;
+    for second in 1..=120 {
+        world.now = Time::from_millis(BASE + second * SECOND);
+        let stopped = second % 2 == 0;
+        world.state.processes[0].status = if stopped { Status::Stopped } else { Status::Online };
+        assert_eq!(world.look(), ["Pm2CrashLoop"], "at {second}");
+    }
+    // Somebody stopped it.
+    world.state.processes[0].status = Status::Stopped;
+    for (second, expected) in [(121, 1), (179, 1), (180, 0), (300, 0)] {
+        world.now = Time::from_millis(BASE + second * SECOND);
+        assert_eq!(world.look(), vec!["Pm2CrashLoop"; expected], "at {second}");
+    }
 }
 
 #[test]
