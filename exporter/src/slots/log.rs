@@ -1,11 +1,15 @@
 //! A deployment's log: bounded, free of secrets, and with its last lines at hand.
 
+mod secrets;
+
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use secrets::Secrets;
 
 /// Lines that are told with a failure, and how long each may be.
 const LAST: (usize, usize) = (20, 400);
@@ -21,7 +25,7 @@ struct Inner {
     full: bool,
     last: VecDeque<String>,
     partial: Vec<u8>,
-    secrets: Vec<String>,
+    secrets: Secrets,
 }
 
 /// See the module. Clones write to the same log.
@@ -43,7 +47,7 @@ impl Log {
             full: false,
             last: VecDeque::new(),
             partial: Vec::new(),
-            secrets,
+            secrets: Secrets::new(secrets),
         }))))
     }
 
@@ -103,12 +107,8 @@ impl Inner {
         if line.is_empty() {
             return;
         }
-        let mut text = String::from_utf8_lossy(&line).into_owned();
-        for secret in &self.secrets {
-            if !secret.is_empty() && text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), "[secret]");
-            }
-        }
+        let line = self.secrets.taken_out(&line);
+        let text = String::from_utf8_lossy(&line).into_owned();
         let shown = text.chars().filter(|letter| !letter.is_control()).take(LAST.1).collect();
         self.last.push_back(shown);
         if self.last.len() > LAST.0 {

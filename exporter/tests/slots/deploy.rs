@@ -77,8 +77,8 @@ async fn values_go_in_and_only_names_come_out() {
     let deployment = stage
         .deploy(
             "a",
-            json!({"repository": repo.url(), "env": {"DEPLOYED": "canary-deployment"},
-                   "build": ["node", "-e", "console.log(process.env.DEPLOYED, 'printed')"],
+            json!({"repository": repo.url(), "env": {"DEPLOYED": "canary-deployment\ncanary-line"},
+                   "build": ["node", "-e", "console.log(process.env.DEPLOYED, JSON.stringify(process.env), 'printed')"],
                    "start": ["node", "server.js", "--token=canary-argument"],
                    "health_path": "/?canary-query"}),
         )
@@ -92,7 +92,7 @@ async fn values_go_in_and_only_names_come_out() {
     for (name, value) in [
         ("WORKSPACE", "canary-workspace"),
         ("OWN", "canary-own"),
-        ("DEPLOYED", "canary-deployment"),
+        ("DEPLOYED", "canary-deployment\ncanary-line"),
         ("SLOT_NAME", "a"),
         ("NODE_ENV", "production"),
         ("PORT", &stage.ports["a"].to_string()),
