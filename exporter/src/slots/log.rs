@@ -14,6 +14,12 @@ use secrets::Secrets;
 /// Lines that are told with a failure, and how long each may be.
 const LAST: (usize, usize) = (20, 400);
 
+/// What our own lines begin with, and no printed one.
+const OWN: &str = "==> ";
+
+/// Most bytes of one of our own lines, and of all that are written to a log that is full.
+const OWN_MOST: (usize, u64) = (4 * 1024, 64 * 1024);
+
 /// Bytes of a piece that the last lines are found in, once the log is full.
 const LOOKED_AT: usize = 8 * 1024;
 
@@ -23,6 +29,8 @@ struct Inner {
     written: u64,
     limit: u64,
     full: bool,
+    /// Bytes of our own lines that may still be written beyond the limit.
+    own_left: u64,
     last: VecDeque<String>,
     partial: Vec<u8>,
     secrets: Secrets,
@@ -45,6 +53,7 @@ impl Log {
             written,
             limit,
             full: false,
+            own_left: OWN_MOST.1,
             last: VecDeque::new(),
             partial: Vec::new(),
             secrets: Secrets::new(secrets),
@@ -59,7 +68,11 @@ impl Log {
     pub fn note(&self, text: &str) {
         let mut inner = self.inner();
         inner.end_line();
-        inner.line(format!("==> {text}").into_bytes());
+        // It can tell what a program said, which then is no more than words of this line.
+        let text = inner.secrets.taken_out(text.as_bytes());
+        let mut text = String::from_utf8_lossy(&text).replace(char::is_control, " ");
+        text.truncate(text.floor_char_boundary(OWN_MOST.0));
+        inner.own(&text);
     }
 
     /// Something that a program printed, in pieces as they come.
@@ -114,22 +127,47 @@ impl Inner {
         if self.last.len() > LAST.0 {
             self.last.pop_front();
         }
-        self.line(text.into_bytes());
+        self.printed(&text);
     }
 
-    fn line(&mut self, mut line: Vec<u8>) {
-        line.push(b'\n');
-        let own = line.starts_with(b"==> ");
-        if !own && self.written + line.len() as u64 > self.limit {
-            if !std::mem::replace(&mut self.full, true) {
-                let _ =
-                    writeln!(self.file, "==> more than {} bytes: the rest is left out", self.limit);
+    /// A line of our own. A log that is full has room for some.
+    fn own(&mut self, text: &str) {
+        let line = format!("{OWN}{text}\n");
+        let size = line.len() as u64;
+        if self.written + size > self.limit {
+            match self.own_left.checked_sub(size) {
+                Some(left) => self.own_left = left,
+                None => return,
             }
-            return;
         }
+        self.write(line.as_bytes());
+    }
+
+    /// A line that a program printed, which is none of our own, whatever it looks like. Where a
+    /// carriage return stands, a terminal begins anew.
+    fn printed(&mut self, text: &str) {
+        let mut line = String::with_capacity(text.len() + 1);
+        for (at, part) in text.split('\r').enumerate() {
+            if at > 0 {
+                line.push('\r');
+            }
+            if part.trim_start_matches(char::is_control).starts_with(OWN.trim_end()) {
+                line.push(' ');
+            }
+            line.push_str(part);
+        }
+        line.push('\n');
+        if self.written + line.len() as u64 <= self.limit {
+            self.write(line.as_bytes());
+        } else if !std::mem::replace(&mut self.full, true) {
+            self.own(&format!("more than {} bytes: the rest is left out", self.limit));
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) {
         self.written += line.len() as u64;
         // A disk that is full must not end a deployment that could still succeed.
-        let _ = self.file.write_all(&line);
+        let _ = self.file.write_all(line);
     }
 }
 
@@ -156,5 +194,37 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("the rest is left out"));
+    }
+
+    #[test]
+    fn what_is_printed_is_no_line_of_our_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let log = Log::create(&path, 10_000, vec!["canary".to_owned()]).unwrap();
+        log.note("installing");
+        log.add(b"==> done\n\r==> done\nx\r==> done\n\x1b==> done\n > ==> said\n");
+        log.note("failed: canary\n==> done");
+        for number in 0..10_000 {
+            log.add(format!("==> line {number}\n").as_bytes());
+        }
+        log.note("done");
+        for _ in 0..50 {
+            log.note(&"ü".repeat(3_000));
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let own: Vec<&str> = text.lines().filter(|line| line.starts_with("==>")).collect();
+        assert_eq!(
+            own[..4],
+            [
+                "==> installing",
+                "==> failed: [secret] ==> done",
+                "==> more than 10000 bytes: the rest is left out",
+                "==> done"
+            ]
+        );
+        assert!(
+            text.contains("\n ==> done\n\r ==> done\nx\r ==> done\n \x1b==> done\n > ==> said\n")
+        );
+        assert!(text.len() < 10_000 + 80_000, "{}", text.len());
     }
 }
