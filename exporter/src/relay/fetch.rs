@@ -16,6 +16,9 @@ use crate::config::Relay;
 /// Largest page.
 const MAX_PAGE: usize = 4 * 1024 * 1024;
 
+/// A page of fewer bytes is parsed in a few milliseconds.
+const QUICK: usize = 128 * 1024;
+
 pub(super) async fn page(relay: &Relay) -> Result<Vec<Told>, Reason> {
     let stream = connect(relay).await.map_err(|_| Reason::Unreachable)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -51,7 +54,15 @@ pub(super) async fn page(relay: &Relay) -> Result<Vec<Told>, Reason> {
         }
     };
     let text = String::from_utf8(bytes).map_err(|_| Reason::Malformed)?;
-    parse(&text, relay.max_series).map_err(|error| match error {
+    let most = relay.max_series;
+    // A large page would keep everything else waiting.
+    let parsed = match text.len() {
+        ..QUICK => parse(&text, most),
+        _ => tokio::task::spawn_blocking(move || parse(&text, most))
+            .await
+            .map_err(|_| Reason::Malformed)?,
+    };
+    parsed.map_err(|error| match error {
         Unreadable::TooMany => Reason::TooManySeries,
         Unreadable::Line(line) => {
             tracing::debug!(target = %relay.target, line, "a line that is none of the format");

@@ -1,7 +1,7 @@
 //! Prometheus text 0.0.4 and OpenMetrics, read into families. Timestamps, exemplars and times of
 //! creation are left out: what is relayed is what is so now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::line::{LONGEST, Sample, is_name, sample, unescape};
 
@@ -10,7 +10,7 @@ use super::line::{LONGEST, Sample, is_name, sample, unescape};
 pub enum Unreadable {
     /// This line, counted from 1, is none of the format.
     Line(usize),
-    /// It has more series than allowed.
+    /// It has more series than allowed, or far more names without any.
     TooMany,
 }
 
@@ -34,6 +34,9 @@ pub struct Told {
     pub(super) samples: Vec<Sample>,
 }
 
+/// Names that a page may tell of beyond one for each of its series: of those that have none yet.
+const NAMES_WITHOUT_SERIES: usize = 1_000;
+
 /// Reads a page of at most `most` series.
 ///
 /// # Errors
@@ -49,6 +52,10 @@ pub fn parse(page: &str, most: usize) -> Result<Vec<Told>, Unreadable> {
                 break;
             }
             reader.comment(comment.trim_start()).ok_or_else(wrong)?;
+            let names = reader.typed.len().max(reader.helps.len());
+            if names > most.saturating_add(NAMES_WITHOUT_SERIES) {
+                return Err(Unreadable::TooMany);
+            }
         } else if !line.is_empty() {
             series += 1;
             if series > most {
@@ -66,7 +73,7 @@ struct Reader {
     /// Which family a sample of this name belongs to; none for those left out.
     by_sample: HashMap<String, Option<usize>>,
     helps: HashMap<String, String>,
-    typed: Vec<String>,
+    typed: HashSet<String>,
 }
 
 impl Reader {
@@ -101,10 +108,9 @@ impl Reader {
             "gaugehistogram" => return Some(()),
             _ => return None,
         };
-        if self.typed.iter().any(|typed| typed == title) {
+        if !self.typed.insert(title.to_owned()) {
             return None;
         }
-        self.typed.push(title.to_owned());
         let at = self.families.len();
         for suffix in suffixes {
             self.by_sample.entry(format!("{title}{suffix}")).or_insert(Some(at));
@@ -322,6 +328,21 @@ mod tests {
             assert_eq!(parse(page, 2), Err(expected), "{page}");
         }
         assert_eq!(parse("\n# a comment\n", 2), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn names_without_series_are_bounded_and_cost_little() {
+        for word in ["TYPE", "HELP"] {
+            let page = |count: usize| -> String {
+                (0..count).map(|at| format!("# {word} some_name_{at} gauge\n")).collect()
+            };
+            assert_eq!(parse(&page(1_100), 100), Ok(Vec::new()));
+            assert_eq!(parse(&page(1_101), 100), Err(Unreadable::TooMany));
+            let begun = std::time::Instant::now();
+            assert_eq!(parse(&page(100_000), 100_000), Ok(Vec::new()));
+            // One look at all before for each took minutes.
+            assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{word}");
+        }
     }
 
     proptest! {
