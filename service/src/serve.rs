@@ -2,6 +2,7 @@
 
 mod watchful;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +23,9 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 use watchful::Watchful;
 
-use crate::limits::{Allowance, Connections, Network, Phase, Place, Reach, Timed, client};
+use crate::limits::{
+    Allowance, Connections, Doing, Followed, Network, Place, Reach, Timed, Waits, client,
+};
 use crate::problem::ProblemResponse;
 use crate::shutdown::Shutdown;
 use crate::tls::Acceptor;
@@ -39,11 +42,13 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long an answer may wait for its reader to take some of it.
     pub stall_timeout: Duration,
-    /// Connections at a time, of all and of an address: one more displaces one that has not sent
-    /// a whole request, or is closed at once.
+    /// Connections at a time, of all and of an address: one more displaces one that is awaited or
+    /// waits, or is closed at once.
     pub connections: usize,
     /// Of one address.
     pub connections_of_address: usize,
+    /// A request that is not answered for so long waits for something to happen, and gives way.
+    pub waits_after: Duration,
     /// Requests of an address in a second, and four times as many at once. This machine's own
     /// programs are not counted.
     pub requests: Option<u32>,
@@ -62,6 +67,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             connections: 4096,
             connections_of_address: 512,
+            waits_after: Duration::from_secs(1),
             requests: Some(500),
             proxies: Vec::new(),
             drain: Duration::from_secs(4),
@@ -122,7 +128,7 @@ pub struct Encrypted;
 
 /// Serves `app` until `shutdown`, over TLS where there is an acceptor. Requests under way get
 /// [`Limits::drain`] to end. Handlers find the client's address as [`ConnectInfo<SocketAddr>`],
-/// and [`Encrypted`] where it is so.
+/// [`Waits`], and [`Encrypted`] where it is so.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<Acceptor>>,
@@ -130,8 +136,12 @@ pub async fn serve(
     limits: Limits,
     shutdown: Shutdown,
 ) {
-    let places =
-        Connections::new(limits.connections, limits.connections_of_address, limits.proxies.clone());
+    let places = Connections::new(
+        limits.connections,
+        limits.connections_of_address,
+        limits.waits_after,
+        limits.proxies.clone(),
+    );
     let gate = Arc::new(Gate {
         requests: limits
             .requests
@@ -275,29 +285,31 @@ where
     let (phase, gate) = (place.phase.clone(), Arc::clone(gate));
     let stream = Watchful::new(stream, phase.clone(), &gate.limits);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        phase.set(Phase::ANSWERING);
+        phase.set(Doing::Asked);
         let (address, by_proxy) = client(peer.ip(), request.headers(), &gate.limits.proxies);
         let passed = gate.pass(address);
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address, peer.port())));
+        request.extensions_mut().insert(Waits::new(phase.clone()));
         if encrypted || by_proxy {
             request.extensions_mut().insert(Encrypted);
         }
         let (late, within) = (Arc::new(AtomicBool::new(false)), gate.limits.body_timeout);
         let body = Arc::clone(&late);
-        let request = request.map(|it| Body::new(Timed::new(it, within, body)));
+        let request = request.map(|it| Body::new(Timed::new(it, within, body, phase.clone())));
         let answer = app.clone().oneshot(request);
         let phase = phase.clone();
         async move {
             let answer = match passed {
-                Ok(()) => answer.await,
-                Err(wait) => Ok(too_many(wait)),
+                Ok(()) => answer.await?,
+                Err(wait) => too_many(wait),
             };
-            phase.set(Phase::QUIET);
-            if late.load(Ordering::Relaxed) { Ok(late_body(within)) } else { answer }
+            let is_late = late.load(Ordering::Relaxed);
+            let answer = if is_late { late_body(within) } else { answer };
+            Ok::<_, Infallible>(answer.map(|body| Followed::new(body, phase)))
         }
     });
     tokio::select! {
-        // It has asked for nothing, and another needs its place.
+        // Another needs its place, and it is needed less.
         () = place.over.cancelled() => Err("displaced by another connection".into()),
         served = watcher.watch(http.serve_connection(TokioIo::new(stream), service)) => {
             served.map_err(Into::into)

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use service::limits::Waits;
 use service::problem::ProblemResponse;
 use wire::{JournalPage, MAX_LIMIT, Time};
 
@@ -18,6 +20,7 @@ const WORTH_GZIP: usize = 64 * 1024;
 pub(super) async fn show(
     Reads(who): Reads,
     State(app): State<Arc<App>>,
+    Extension(waits): Extension<Waits>,
     headers: HeaderMap,
     mut parameters: Parameters,
 ) -> Result<Response, ProblemResponse> {
@@ -39,6 +42,7 @@ pub(super) async fn show(
 
     let epoch = epoch.as_deref();
     if !wait.is_zero() {
+        waits.begin();
         tokio::select! {
             () = app.journal.wait_for_event(epoch, after, wait) => {}
             () = app.shutdown.drain.cancelled() => {}

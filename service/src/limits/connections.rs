@@ -1,36 +1,19 @@
-//! How many connections there are, of all and of each address. One too many displaces the oldest
-//! that has not sent a whole request yet, so that whoever holds connections open without asking
-//! for anything holds up only themselves; then the oldest that is quiet between two requests.
+//! How many connections there are, of all and of each address. One too many displaces one that is
+//! needed less, so that whoever holds connections holds up only themselves: in the order of
+//! [`Need`], and of those alike the one of the address that has most, and has been so for longest.
+//! What is being answered is not displaced: it is soon over, or it waits, or stalls.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::phase::{Need, Phase};
 use super::{Network, whose};
-
-/// What a connection is doing, told by the service to the stream beneath it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Phase(Arc<AtomicU8>);
-
-impl Phase {
-    /// Headers are being read; a connection begins so.
-    pub(crate) const HEAD: u8 = 0;
-    /// A request is being answered.
-    pub(crate) const ANSWERING: u8 = 1;
-    /// Between requests.
-    pub(crate) const QUIET: u8 = 2;
-
-    pub(crate) fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -42,7 +25,7 @@ struct Entry {
 struct All {
     next: u64,
     total: usize,
-    /// By address, and by number: the oldest first.
+    /// By address, and by number.
     by: HashMap<IpAddr, BTreeMap<u64, Entry>>,
 }
 
@@ -51,6 +34,7 @@ struct All {
 pub(crate) struct Connections {
     most: usize,
     of_address: usize,
+    waits_after: Duration,
     proxies: Vec<Network>,
     all: Mutex<All>,
 }
@@ -67,9 +51,15 @@ pub(crate) struct Place {
 }
 
 impl Connections {
-    /// `proxies` speak for many, and are counted among all only.
-    pub(crate) fn new(most: usize, of_address: usize, proxies: Vec<Network>) -> Arc<Self> {
-        Arc::new(Self { most, of_address, proxies, all: Mutex::default() })
+    /// A request waits that is not answered within `waits_after`. `proxies` speak for many, and
+    /// are counted among all only.
+    pub(crate) fn new(
+        most: usize,
+        of_address: usize,
+        waits_after: Duration,
+        proxies: Vec<Network>,
+    ) -> Arc<Self> {
+        Arc::new(Self { most, of_address, waits_after, proxies, all: Mutex::default() })
     }
 
     fn all(&self) -> MutexGuard<'_, All> {
@@ -83,35 +73,42 @@ impl Connections {
         let mut all = self.all();
         let of_address = all.by.get(&address).map_or(0, BTreeMap::len);
         if !is_proxy && of_address >= self.of_address {
-            let number = all.by.get(&address).and_then(least_needed)?.1;
+            let (.., number) = all.by.get(&address).and_then(|of| self.least_needed(of))?;
             all.displace(address, number);
         }
         if all.total >= self.most {
             let candidates = all.by.iter().filter_map(|(address, of)| {
-                least_needed(of).map(|(phase, number)| (phase, number, *address))
+                let (need, since, number) = self.least_needed(of)?;
+                Some((need, Reverse(of.len()), since, number, *address))
             });
-            let (_, number, address) = candidates.min()?;
+            let (.., number, address) = candidates.min()?;
             all.displace(address, number);
         }
         let number = all.next;
         all.next += 1;
         all.total += 1;
-        let (phase, over) = (Phase::default(), CancellationToken::new());
+        let (phase, over) = (Phase::new(), CancellationToken::new());
         let entry = Entry { phase: phase.clone(), over: over.clone() };
         all.by.entry(address).or_default().insert(number, entry);
         drop(all);
         Some(Place { connections: Arc::clone(self), address, number, phase, over })
     }
-}
 
-/// The oldest that reads headers, else the oldest that is quiet: lower sorts first.
-fn least_needed(of: &BTreeMap<u64, Entry>) -> Option<(u8, u64)> {
-    let order = |phase: u8| match phase {
-        Phase::HEAD => Some(0),
-        Phase::QUIET => Some(1),
-        _ => None,
-    };
-    of.iter().filter_map(|(number, entry)| Some((order(entry.phase.get())?, *number))).min()
+    /// The least needed of an address. Answers under way give way only where they are more than
+    /// what is at work: many requests at once, before they can be seen to wait, displace none.
+    fn least_needed(&self, of: &BTreeMap<u64, Entry>) -> Option<(Need, Instant, u64)> {
+        let (mut least, mut at_work, mut under_way) = (None, 0_usize, 0_usize);
+        for (number, entry) in of {
+            let Some((need, since)) = entry.phase.need(self.waits_after) else {
+                at_work += 1;
+                continue;
+            };
+            under_way += usize::from(need >= Need::Stalled);
+            let this = (need, since, *number);
+            least = Some(least.map_or(this, |least: (Need, Instant, u64)| least.min(this)));
+        }
+        least.filter(|(need, ..)| *need < Need::Stalled || under_way > at_work)
+    }
 }
 
 impl All {
@@ -140,43 +137,96 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use super::super::phase::Doing;
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(1);
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
     }
 
-    #[test]
-    fn who_asks_for_nothing_gives_way_first() {
-        let connections = Connections::new(100, 3, Vec::new());
-        let places: Vec<Place> = (0..3).map(|_| connections.place(address(1)).unwrap()).collect();
-        places[0].phase.set(Phase::ANSWERING);
-        places[1].phase.set(Phase::QUIET);
-        let fourth = connections.place(address(1)).unwrap();
-        let over = |place: &Place| place.over.is_cancelled();
-        assert_eq!(places.iter().map(over).collect::<Vec<_>>(), [false, false, true]);
-        fourth.phase.set(Phase::ANSWERING);
-        let fifth = connections.place(address(1)).unwrap();
-        assert!(over(&places[1]) && !over(&places[0]) && !over(&fourth));
-        fifth.phase.set(Phase::ANSWERING);
+    fn doing(connections: &Arc<Connections>, last: u8, doing: Doing) -> Place {
+        let place = connections.place(address(last)).unwrap();
+        place.phase.set(doing);
+        place
+    }
+
+    fn over(place: &Place) -> bool {
+        place.over.is_cancelled()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_needed_least_gives_way_first() {
+        let order = [Doing::Asked, Doing::Body, Doing::Quiet, Doing::Head];
+        let connections = Connections::new(100, order.len(), LONG, Vec::new());
+        let mut places: Vec<_> = order.map(|it| doing(&connections, 1, it)).into();
+        tokio::time::advance(LONG).await;
+        let mut at_work = Vec::new();
+        while let Some(least) = places.pop() {
+            at_work.push(doing(&connections, 1, Doing::Answer));
+            assert!(over(&least) && !places.iter().any(over), "{least:?}");
+        }
         assert!(connections.place(address(1)).is_none(), "all of them are at work");
         assert!(connections.place(address(2)).is_some(), "others are not concerned");
-        drop(fifth);
+        at_work[1].phase.set(Doing::Ended);
+        assert!(connections.place(address(1)).is_none(), "its end may be on its way");
+        at_work.pop();
         assert!(connections.place(address(1)).is_some());
-        drop((places, fourth));
+        drop((at_work, places));
         assert!(connections.all().by.is_empty() && connections.all().total == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_waits_for_longest_gives_way() {
+        let connections = Connections::new(100, 3, LONG, Vec::new());
+        let [old, middle, new] = [(); 3].map(|()| connections.place(address(1)).unwrap());
+        for place in [&middle, &new, &old] {
+            place.phase.set(Doing::Asked);
+            tokio::time::advance(LONG / 2).await;
+        }
+        let fourth = doing(&connections, 1, Doing::Asked);
+        assert!(over(&middle) && !over(&new) && !over(&old));
+        let fifth = doing(&connections, 1, Doing::Answer);
+        assert!(over(&new) && !over(&old));
+        assert!(connections.place(address(1)).is_none(), "none waits for long enough");
+        fifth.phase.stalled(true);
+        assert!(connections.place(address(1)).is_none(), "it gives way to more of its kind only");
+        drop(old);
+        let stream = doing(&connections, 1, Doing::Stream);
+        let _next = connections.place(address(1)).unwrap();
+        assert!(over(&fifth) && !over(&stream) && !over(&fourth));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_requests_at_once_do_not_displace_streams() {
+        let connections = Connections::new(100, 10, LONG, Vec::new());
+        let streams = [(); 3].map(|()| doing(&connections, 1, Doing::Stream));
+        let asked = [(); 7].map(|()| doing(&connections, 1, Doing::Asked));
+        assert!(connections.place(address(1)).is_none());
+        tokio::time::advance(LONG).await;
+        let _next = doing(&connections, 1, Doing::Asked);
+        assert!(over(&asked[0]) && !streams.iter().any(over));
+        // Where they are nearly all there is, one of them does.
+        let streams = [(); 10].map(|()| doing(&connections, 2, Doing::Stream));
+        let _next = doing(&connections, 2, Doing::Asked);
+        assert!(over(&streams[0]) && streams.iter().filter(|it| over(it)).count() == 1);
     }
 
     #[test]
     fn all_together_are_bounded_and_proxies_are_counted_so_only() {
         let proxies = vec!["192.0.2.9".parse().unwrap()];
-        let connections = Connections::new(10, 2, proxies);
-        let of_proxy: Vec<_> = (0..10).map(|_| connections.place(address(9)).unwrap()).collect();
-        of_proxy.iter().for_each(|place| place.phase.set(Phase::QUIET));
+        let connections = Connections::new(10, 2, LONG, proxies);
+        let of_proxy: Vec<_> = (0..10).map(|_| doing(&connections, 9, Doing::Quiet)).collect();
         let one = connections.place(address(1)).unwrap();
-        assert!(of_proxy[0].over.is_cancelled() && !of_proxy[1].over.is_cancelled());
+        assert!(over(&of_proxy[0]) && !over(&of_proxy[1]));
         let two = connections.place(address(2)).unwrap();
-        assert!(one.over.is_cancelled() && !two.over.is_cancelled());
+        assert!(over(&one) && !over(&two));
         assert_eq!(connections.all().total, 10);
+        two.phase.set(Doing::Quiet);
+        let _three = connections.place(address(3)).unwrap();
+        assert!(over(&of_proxy[1]) && !over(&two), "of the address that has most");
+        drop((one, two, of_proxy));
+        assert!(connections.all().by.len() == 1 && connections.all().total == 1);
     }
 }

@@ -6,13 +6,16 @@ mod body;
 mod client;
 mod connections;
 mod network;
+mod phase;
 mod settings;
 
 pub use allowance::Allowance;
-pub(crate) use body::Timed;
+pub(crate) use body::{Followed, Timed};
 pub(crate) use client::client;
-pub(crate) use connections::{Connections, Phase, Place};
+pub(crate) use connections::{Connections, Place};
 pub use network::Network;
+pub use phase::Waits;
+pub(crate) use phase::{Doing, Phase};
 pub use settings::Reach;
 
 use std::net::IpAddr;

@@ -1,5 +1,12 @@
-use super::*;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::body::Bytes;
+use hyper::body::Frame;
 use tokio::io::AsyncReadExt;
+
+use super::*;
 
 /// A request that is at work from one word to the other.
 #[derive(Clone, Default)]
@@ -8,11 +15,33 @@ struct Slow {
     end: Arc<tokio::sync::Notify>,
 }
 
+/// A body without an end: a piece at once, and then one every so often.
+struct Pieces(tokio::time::Interval);
+
+impl Pieces {
+    fn new() -> Self {
+        Self(tokio::time::interval(Duration::from_millis(10)))
+    }
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = Frame::data(Bytes::from_static(b"piece"));
+        self.0.poll_tick(cx).map(|_| Some(Ok(piece)))
+    }
+}
+
 async fn start(limits: Limits) -> (SocketAddr, Shutdown, tokio::task::JoinHandle<()>, Slow) {
     let listener = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
     let address = listener.local_addr().unwrap();
     let slow = Slow::default();
-    let work = slow.clone();
+    let (work, waiting) = (slow.clone(), slow.clone());
     let app = Router::new()
         .route("/", axum::routing::get(async || "hello").post(async |body: String| body))
         .route(
@@ -21,6 +50,16 @@ async fn start(limits: Limits) -> (SocketAddr, Shutdown, tokio::task::JoinHandle
                 peer.ip().to_string()
             }),
         )
+        .route(
+            "/wait",
+            axum::routing::get(async move |Extension(waits): Extension<Waits>| {
+                waits.begin();
+                waiting.begun.notify_one();
+                waiting.end.notified().await;
+                "slow"
+            }),
+        )
+        .route("/stream", axum::routing::get(async || Body::new(Pieces::new())))
         .route("/large", axum::routing::get(async || "x".repeat(64 << 20)))
         .route(
             "/slow",
@@ -80,7 +119,9 @@ async fn a_stop_lets_requests_under_way_end() {
 
 #[tokio::test]
 async fn one_connection_too_many_takes_the_place_of_one_that_asks_for_nothing() {
-    let (address, _, _, slow) = start(Limits { connections: 1, ..Limits::default() }).await;
+    let waits_after = Duration::from_secs(60);
+    let limits = Limits { connections: 1, waits_after, ..Limits::default() };
+    let (address, _, _, slow) = start(limits).await;
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -100,6 +141,78 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     until_closed(&mut stream).await
 }
 
+/// Begins a request, and does not end or read it.
+async fn begin(address: SocketAddr, request: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+const CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+const FEW: usize = 8;
+
+#[tokio::test]
+async fn bodies_that_are_awaited_keep_nobody_from_anything() {
+    let (address, ..) = start(Limits { connections_of_address: FEW, ..Limits::default() }).await;
+    let part = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\npart";
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..FEW {
+            begun.push(begin(address, part).await);
+        }
+        // They are seen to come.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(ask(address, CLOSE).await.ends_with("hello"));
+    }
+}
+
+#[tokio::test]
+async fn requests_that_wait_keep_nobody_from_anything() {
+    let short = Duration::from_millis(100);
+    // One whose handler says so, and one that is only not answered.
+    for (path, waits_after) in [("wait", Duration::from_secs(60)), ("slow", short)] {
+        let limits = Limits { connections_of_address: FEW, waits_after, ..Limits::default() };
+        let (address, _, _, slow) = start(limits).await;
+        let mut waiting = Vec::new();
+        for _ in 0..FEW {
+            let wait = format!("GET /{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            waiting.push(begin(address, &wait).await);
+            slow.begun.notified().await;
+        }
+        tokio::time::sleep(short).await;
+        assert!(ask(address, CLOSE).await.ends_with("hello"), "{path}");
+        // The one that waited for longest gave way; the rest get their answers.
+        assert_eq!(until_closed(&mut waiting.remove(0)).await, "");
+        slow.end.notify_waiters();
+        for mut stream in waiting {
+            assert!(until_closed(&mut stream).await.ends_with("slow"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_under_way_do_not_give_way_to_who_asks_for_nothing() {
+    let (address, ..) = start(Limits { connections_of_address: FEW, ..Limits::default() }).await;
+    let mut follower = begin(address, "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let large = "GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let mut reader = begin(address, large).await;
+    for stream in [&mut follower, &mut reader] {
+        assert!(stream.read(&mut [0; 16]).await.unwrap() > 0);
+    }
+    let mut idle = Vec::new();
+    for number in 0..4 * FEW {
+        let mut stream = begin(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(stream.read(&mut [0; 512]).await.unwrap() > 0, "{number}");
+        idle.push(stream);
+    }
+    // What was in flight, and what came after.
+    let mut piece = [0; 64 * 1024];
+    for _ in 0..3 {
+        assert!(follower.read(&mut piece).await.unwrap() > 0);
+    }
+    assert!(until_closed(&mut reader).await.len() >= 64 << 20);
+}
+
 /// X11, the short form: what a thousand slow connections of one address do to another request
 /// from it.
 #[tokio::test]
@@ -111,8 +224,7 @@ async fn a_thousand_slow_connections_keep_nobody_from_anything() {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-a: ").await.unwrap();
         slow.push(stream);
         if slow.len() % 100 == 0 {
-            let close = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-            assert!(ask(address, close).await.ends_with("hello"), "{}", slow.len());
+            assert!(ask(address, CLOSE).await.ends_with("hello"), "{}", slow.len());
         }
     }
     // The oldest were displaced; what is left of the address is its share.

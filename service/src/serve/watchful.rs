@@ -8,11 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::Limits;
-use crate::limits::Phase;
+use crate::limits::{Doing, Phase};
 
 /// A stream whose reads fail when the headers of a request take too long, and whose writes do
 /// when nobody takes what is written. hyper's own header timeout also counts the quiet time
-/// between requests, which may be long.
+/// between requests, which may be long. It tells the phase when an answer stalls, and when it is
+/// written to its end.
 pub(super) struct Watchful<S> {
     stream: S,
     phase: Phase,
@@ -35,6 +36,7 @@ impl<S> Watchful<S> {
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.phase.stalled(written.is_pending());
         if written.is_ready() {
             self.stall = None;
             return written;
@@ -54,14 +56,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watchful<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(cx, buf) {
-            if buf.filled().len() > before && self.phase.get() == Phase::QUIET {
-                self.phase.set(Phase::HEAD);
+            if buf.filled().len() > before && self.phase.get() == Doing::Quiet {
+                self.phase.set(Doing::Head);
                 let deadline = Instant::now() + self.allowed;
                 self.deadline.as_mut().reset(deadline);
             }
             return Poll::Ready(result);
         }
-        if self.phase.get() == Phase::HEAD {
+        if self.phase.get() == Doing::Head {
             ready!(self.deadline.as_mut().poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -93,7 +95,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watchful<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // hyper asks for it when all that there is has been written.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.phase.stalled(flushed.is_pending());
+        if flushed.is_ready() {
+            self.phase.change(Doing::Ended, Doing::Quiet);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
