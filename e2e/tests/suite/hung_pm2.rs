@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics, wait_for_instances};
-use e2e::{Client, Pm2, SOON, Stopwatch, wait_until};
+use e2e::{Client, Pm2, SOON, Stopwatch, process, wait_until};
+use rustix::process::Signal;
 use serde_json::json;
 use wire::{EventKind, Record, Status};
 
@@ -67,6 +68,74 @@ async fn a_hung_daemon_costs_at_most_a_second_and_its_age_is_told() -> Result<()
     let state: wire::State = client.json("/api/state").await?;
     assert!(state.pm2.up && state.pm2.error.is_none() && state.pm2.confirmed_at > old);
     Ok(())
+}
+
+#[tokio::test]
+async fn what_ends_behind_a_hung_daemon_is_not_up_and_reports_nothing() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let app = |name: &str| json!({"name": name, "script": "metrics.js"});
+    pm2.start_apps(vec![app("ends"), app("stays")]).await?;
+    let more = "custom_metrics_max_age = \"2s\"\nanonymous_read = true";
+    let exporter = scene::guarded_exporter(pm2.home(), more).await?;
+    let client = exporter.program.client();
+    let reports = async |name: &str| {
+        let page = metrics(client).await.ok()?;
+        let labels = [("name", name)];
+        Some([
+            page.has("pm2_process_custom", &labels),
+            page.has("pm2_process_heap_used_bytes", &labels),
+        ])
+    };
+    for name in ["ends", "stays"] {
+        wait_until("it reports", SOON, async || {
+            (reports(name).await? == [true, true]).then_some(())
+        })
+        .await?;
+    }
+    let before: wire::State = client.json("/api/state").await?;
+
+    pm2.freeze()?;
+    // A zombie: the daemon, which hangs, is the one to wait for it.
+    let ended = pm2_pid(&before, "ends")?;
+    process::signal(ended, Signal::KILL);
+    wait_until("its end is told", SOON, async || {
+        let page = metrics(client).await.ok()?;
+        let up = |name: &str| page.value("pm2_process_up", &[("name", name)]).ok();
+        (up("ends")? == 0.0 && up("stays")? == 1.0).then_some(())
+    })
+    .await?;
+    assert!(process::stat(ended).is_some(), "somebody has waited for it: nothing is shown");
+    assert_eq!(reports("ends").await, Some([false, false]));
+    wait_until("what is too old is left out", SOON, async || {
+        (reports("stays").await? == [false, false]).then_some(())
+    })
+    .await?;
+    let state: wire::State = client.json("/api/state").await?;
+    assert!(state.revision > before.revision, "a poller would not fetch it");
+    let [ends, stays] = &state.processes[..] else { anyhow::bail!("{:?}", state.processes) };
+    assert!(ends.online_without_pid && ends.pid.is_none(), "{ends:?}");
+    assert!(!stays.online_without_pid && stays.readings.memory_bytes.is_some(), "{stays:?}");
+    // What a poller keeps does not age.
+    let words = state.pm2.error.context("no error")?;
+    let since = state.pm2.confirmed_at.context("never confirmed")?.to_string();
+    assert!(words.ends_with(&format!("has not answered since {since}")), "{words}");
+    let later: wire::State = client.json("/api/state").await?;
+    assert_eq!((later.pm2.error, later.revision), (Some(words), state.revision));
+
+    pm2.thaw()?;
+    for name in ["ends", "stays"] {
+        wait_until("it reports again", SOON, async || {
+            (reports(name).await? == [true, true]).then_some(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn pm2_pid(state: &wire::State, name: &str) -> Result<u32> {
+    let mut all = state.processes.iter();
+    let found = all.find(|process| process.instance.name.as_str() == name);
+    found.and_then(|process| process.pid).context("it does not run")
 }
 
 #[tokio::test]

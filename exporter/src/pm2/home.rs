@@ -3,18 +3,21 @@
 mod calls;
 mod counters;
 mod link;
+mod presence;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use exposition::compat::PeerProcess;
 use serde_json::json;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use wire::{Event, EventKind, Pm2State, Process, Readings, Severity, SmolStr, Time};
 
 use link::Link;
+use presence::{Presence, forget_reports};
 
 use super::dump;
 use super::model::Reply;
@@ -23,6 +26,7 @@ use super::table::{Outcome, Table};
 use super::{last_words, model, watch as watcher};
 use crate::filter::Filter;
 use crate::journal::Journal;
+use crate::readings;
 use crate::revision::Revision;
 
 /// How long an answer may wait for the daemon to say that it is well.
@@ -99,6 +103,7 @@ pub struct Home {
     /// Whether exits carry the last lines of stderr.
     exit_stderr: bool,
     drift: Mutex<dump::Comparison>,
+    presence: Mutex<Presence>,
 }
 
 impl Home {
@@ -131,6 +136,7 @@ impl Home {
             drift: Mutex::new(dump::Comparison::new(shared.filter.clone())),
             counters,
             table: Mutex::new(table),
+            presence: Mutex::default(),
             link: Mutex::default(),
             asking: Arc::new(Semaphore::new(1)),
             asked: watch::channel(0).0,
@@ -192,9 +198,27 @@ impl Home {
         self.table(|table| dump::drift(&self.path, &table.to_be_saved(), table.filter()))
     }
 
-    /// Every process with readings.
+    /// Every process with readings. What has ended is told though PM2 does not say so, and what
+    /// applications reported is left out once it is too old.
     pub fn processes(&self, read: impl FnMut(u32) -> Readings) -> Vec<Process> {
-        self.table(|table| table.processes(read))
+        let mut processes = self.table(|table| table.processes(read));
+        let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        if presence.look(&mut processes, readings::runs) {
+            self.revision.bump();
+        }
+        if self.link().reports_are_old() {
+            processes.iter_mut().for_each(forget_reports);
+        }
+        processes
+    }
+
+    /// Every process as PM2 itself lists it, for other exporters' pages.
+    pub fn peers(&self) -> Vec<PeerProcess> {
+        let mut peers = self.table(|table| table.peers());
+        if self.link().reports_are_old() {
+            peers.iter_mut().for_each(|peer| peer.reported.clear());
+        }
+        peers
     }
 
     /// Makes sure that the list, and with it what applications report, is no older than
@@ -202,7 +226,8 @@ impl Home {
     /// second; then [`Self::state`] says that the daemon does not answer.
     pub async fn confirm(self: &Arc<Self>, max_age: Duration) {
         let (rpc, list, routine) = {
-            let link = self.link();
+            let mut link = self.link();
+            link.max_age = Some(max_age);
             let Some(rpc) = link.rpc.clone() else { return };
             let list = link.listed_at.is_none_or(|at| at.elapsed() > max_age);
             if !list && link.up && link.heard_at.is_some_and(|at| at.elapsed() < QUIET) {

@@ -20,6 +20,12 @@ pub use kills::KernelKills;
 /// Readings younger than this are used again: parallel scrapes share one look.
 const SHARED_FOR: Duration = Duration::from_millis(20);
 
+/// Whether there is a process of this number that has not ended: one that nobody has waited for
+/// yet has.
+pub(crate) fn runs(pid: u32) -> bool {
+    tree::runs(pid)
+}
+
 /// Reads processes, and remembers what one look alone cannot tell.
 #[derive(Debug, Default)]
 pub struct Processes(Mutex<State>);

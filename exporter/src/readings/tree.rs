@@ -76,6 +76,11 @@ pub(super) fn read(
     tree
 }
 
+/// Whether there is a process of this number that has not ended.
+pub(super) fn runs(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/stat")).is_ok_and(|line| parse_stat(&line).is_some())
+}
+
 /// Children of threads other than the first, anywhere below `pid`.
 pub(super) fn hidden_children(pid: u32) -> Vec<u32> {
     let (mut open, mut hidden) = (vec![pid], Vec::new());
@@ -177,8 +182,16 @@ mod tests {
         let both = read(own, &hidden, &mut kept, &mut members).unwrap();
         // Tests run in threads, so the child is not the first thread's.
         assert!(members.contains(&own) && members.contains(&child.id()));
+        assert!(runs(child.id()));
         child.kill().unwrap();
+        // It is there until somebody waits for it, and runs no more.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while runs(child.id()) && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(!runs(child.id()) && fs::exists(format!("/proc/{}", child.id())).unwrap());
         child.wait().unwrap();
+        assert!(!runs(child.id()));
         assert!(alone.memory_bytes > 100_000 && alone.threads >= 1 && alone.open_fds > Some(2));
         assert!(both.start == alone.start && both.cpu_seconds >= alone.cpu_seconds);
         assert_eq!(read(u32::MAX - 1, &[], &mut kept, &mut members), None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wire::{EventKind, Severity, Time};
 
-use super::Home;
+use super::{CONFIRM_WITHIN, Home};
 use crate::pm2::rpc::Rpc;
 
 /// What is known of the connection.
@@ -21,6 +21,10 @@ pub(super) struct Link {
     /// When the daemon last said anything.
     pub(super) heard_at: Option<Instant>,
     pub(super) listed_at: Option<Instant>,
+    /// When what applications report was last read, over whatever connection.
+    pub(super) reported_at: Option<Instant>,
+    /// How old that may be.
+    pub(super) max_age: Option<Duration>,
     pub(super) confirmed_at: Option<Time>,
     /// Routine lists that had what nothing had told.
     pub(super) drifts: u64,
@@ -36,6 +40,8 @@ impl Default for Link {
             version: None,
             heard_at: None,
             listed_at: None,
+            reported_at: None,
+            max_age: None,
             confirmed_at: None,
             drifts: 0,
         }
@@ -43,15 +49,24 @@ impl Default for Link {
 }
 
 impl Link {
+    /// Why it is not up. It says since when and not for how long: whoever keeps it would show a
+    /// span that does not grow.
     pub(super) fn error_now(&self) -> Option<String> {
         if !self.silent {
             return self.error.clone();
         }
-        let silence = self.heard_at.map_or(Duration::ZERO, |at| at.elapsed());
-        Some(format!(
-            "the PM2 daemon accepts connections and has not answered for {} s",
-            silence.as_secs()
-        ))
+        let since = match self.confirmed_at {
+            Some(time) => format!("has not answered since {time}"),
+            None => "has never answered".to_owned(),
+        };
+        Some(format!("the PM2 daemon accepts connections and {since}"))
+    }
+
+    /// Whether what applications reported is older than it may be: an ordinary look takes a
+    /// moment, and one that finds nobody does not make it younger.
+    pub(super) fn reports_are_old(&self) -> bool {
+        let ages = self.max_age.zip(self.reported_at);
+        !self.up && ages.is_some_and(|(most, at)| at.elapsed() > most + CONFIRM_WITHIN)
     }
 }
 
@@ -82,7 +97,7 @@ impl Home {
     /// It is there, and does not answer. What it said before stays known.
     pub(in crate::pm2) fn silent(&self) {
         let mut link = self.link();
-        link.silent = true;
+        let changed = !std::mem::replace(&mut link.silent, true);
         if std::mem::replace(&mut link.up, false) {
             drop(link);
             self.tell(
@@ -90,6 +105,8 @@ impl Home {
                 Severity::Critical,
                 "the PM2 daemon does not answer",
             );
+        } else if changed {
+            self.revision.bump();
         }
     }
 
@@ -104,6 +121,7 @@ impl Home {
     pub(in crate::pm2) fn listed(&self, version: Option<String>) {
         let mut link = self.link();
         link.listed_at = Some(Instant::now());
+        link.reported_at = link.listed_at;
         link.confirmed_at = Some(Time::now());
         link.heard_at = Some(Instant::now());
         if version.is_some() {
