@@ -7,6 +7,7 @@ mod presence;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +105,8 @@ pub struct Home {
     exit_stderr: bool,
     drift: Mutex<dump::Comparison>,
     presence: Mutex<Presence>,
+    /// What was logged is about to be kept.
+    keeps_logged: AtomicBool,
 }
 
 impl Home {
@@ -137,6 +140,7 @@ impl Home {
             counters,
             table: Mutex::new(table),
             presence: Mutex::default(),
+            keeps_logged: AtomicBool::new(false),
             link: Mutex::default(),
             asking: Arc::new(Semaphore::new(1)),
             asked: watch::channel(0).0,
@@ -330,7 +334,7 @@ impl Home {
             }
             self.journal.event(time, event);
         }
-        self.keep_counters();
+        self.keep_all_counters();
     }
 
     /// Takes a list into the table.
@@ -348,7 +352,8 @@ impl Home {
     }
 
     /// An application logged.
-    pub(super) fn wake_followers(&self) {
+    pub(super) fn wake_followers(self: &Arc<Self>) {
+        self.keep_logged_soon();
         if self.logged.receiver_count() > 0 {
             self.logged.send_replace(());
         }

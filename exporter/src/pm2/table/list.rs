@@ -158,7 +158,7 @@ impl Table {
             let used: Vec<Instance> = self.rows.values().map(|row| row.instance.clone()).collect();
             self.ledgers.retain(|instance, _| used.contains(instance));
         }
-        self.ledgers.entry(instance.clone()).or_default();
+        self.ledgers.entry(instance.clone()).or_default().looked = [false; 2];
         let row = Row {
             end: End::Not,
             instance: instance.clone(),

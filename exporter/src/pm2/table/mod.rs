@@ -15,6 +15,7 @@ use super::model::Listed;
 use crate::filter::Filter;
 use ledger::Ledger;
 
+pub use ledger::{DueLog, LogLook};
 pub use view::LogFile;
 
 /// Apps whose counters are remembered after the last of their processes is gone.

@@ -223,6 +223,75 @@ fn counters_outlive_this_program() {
     assert!(Table::default().restore(b"nonsense").is_err());
 }
 
+#[test]
+fn what_is_logged_never_falls_though_the_last_of_it_was_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.log");
+    let write = |length: usize| std::fs::write(&path, vec![b'x'; length]).unwrap();
+    let look = || LogLook::of(&std::fs::metadata(&path).unwrap());
+    let api = Listed { out_log: path.display().to_string().into(), ..listed(0, "api", 10, 0) };
+    let came = |table: &mut Table| {
+        list(table, std::slice::from_ref(&api));
+        let due = table.due_logs(false);
+        due.iter().for_each(|log| table.first_look(log, look()));
+        assert_eq!((due.len(), table.due_logs(false).len()), (1, 0));
+        process(table, "api").readings.log_out_bytes
+    };
+    // What was there before was never counted.
+    write(1000);
+    let mut table = Table::default();
+    assert_eq!(came(&mut table), Some(0));
+    assert!(table.counters().is_some() && table.due_logs(true).is_empty());
+    table.logged(0, false, 300);
+    write(1300);
+    let due = table.due_logs(true);
+    let then = look();
+    // Told only after the look, and before what the look found is taken.
+    table.logged(0, false, 5);
+    table.mark(&due[0], then);
+    let kept = table.counters().unwrap();
+    assert!(table.due_logs(true).is_empty() && table.counters().is_none());
+    for (length, expected) in [
+        (1300, 305),
+        // Some of it was shown, and not kept; how much of it was escaped is not known yet.
+        (1400, 305 + 155),
+        // It was emptied, and has grown since.
+        (50, 305 + 78),
+    ] {
+        write(length);
+        let mut again = Table::default();
+        again.restore(&kept).unwrap();
+        assert_eq!(came(&mut again), Some(expected), "{length}");
+        // A process in its place has been counted all the while.
+        write(length + 10);
+        list(&mut again, &[]);
+        list(&mut again, std::slice::from_ref(&api));
+        assert_eq!(again.due_logs(false).len(), 1);
+        assert_eq!(process(&again, "api").readings.log_out_bytes, Some(expected));
+    }
+    // Quotes are counted as they come, escaped.
+    write(10_000);
+    let mut again = Table::default();
+    again.restore(&kept).unwrap();
+    assert_eq!(came(&mut again), Some(305 + 13_485));
+    again.logged(0, false, 12_000);
+    write(20_000);
+    let due = again.due_logs(true);
+    again.mark(&due[0], look());
+    let heavy = again.counters().unwrap();
+    write(21_000);
+    let mut again = Table::default();
+    again.restore(&heavy).unwrap();
+    assert_eq!(came(&mut again), Some(305 + 13_485 + 12_000 + 1_220));
+    // Another file says nothing.
+    let other = folder.path().join("other.log");
+    std::fs::write(&other, [b'x'; 5000]).unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    let mut again = Table::default();
+    again.restore(&kept).unwrap();
+    assert_eq!(came(&mut again), Some(305));
+}
+
 /// What PM2 says over the bus when it is asked over the socket: no word of who asked.
 fn ended_by_request(table: &mut Table, process: &Listed) {
     said(table, "exit", Status::Stopping, process);
