@@ -7,7 +7,7 @@ use serde::Serialize;
 use wire::{HostReadings, Pm2State, Process, Status, Time};
 
 use crate::access::TokenEntry;
-use crate::pm2::dump::Drift;
+use crate::pm2::dump::{Counts, Drift};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -117,8 +117,12 @@ fn apps(processes: &[Process], all: &mut Vec<Finding>) {
 }
 
 fn saved(drift: Option<&Drift>, all: &mut Vec<Finding>) {
-    let list = |names: &std::collections::BTreeSet<String>| {
-        names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    let list = |counts: &Counts| {
+        let words = counts.iter().map(|(name, count)| match count {
+            1 => name.clone(),
+            _ => format!("{name} ({count} processes)"),
+        });
+        words.collect::<Vec<_>>().join(", ")
     };
     let Some(drift) = drift else {
         let message = "nothing was ever saved: a reboot starts no app; run 'pm2 save'";
@@ -237,11 +241,13 @@ mod tests {
         assert!(told(&found, "dump")[0].1.contains("pm2 save"));
         assert_eq!(told(&found, "disk")[0].0, Level::Problem);
 
-        let drift =
-            Drift { missing: ["bad spawn".to_owned()].into(), extra: ["old".to_owned()].into() };
+        let drift = Drift {
+            missing: [("bad spawn".to_owned(), 2)].into(),
+            extra: [("old".to_owned(), 1)].into(),
+        };
         let dump = told(&findings(home, &pm2, &processes, Some(&drift), &host), "dump");
         assert!(
-            dump[0].1.contains("lose bad spawn") && dump[1].1.contains("start old"),
+            dump[0].1.contains("lose bad spawn (2 processes)") && dump[1].1.contains("start old"),
             "{dump:?}"
         );
     }

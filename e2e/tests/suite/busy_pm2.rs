@@ -71,6 +71,36 @@ async fn a_fuller_saved_list_is_not_replaced_by_an_emptier_one() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn processes_that_were_scaled_away_are_a_drift() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    let web =
+        json!({"name": "web", "script": "metrics.js", "instances": 2, "exec_mode": "cluster"});
+    pm2.start_apps(vec![web]).await?;
+    pm2.cli(&["save"]).await?;
+    let exporter = scene::exporter(pm2.home()).await?;
+    let drift = async |expected: (f64, f64)| {
+        wait_until("the drift is told", SOON, async || {
+            let page = metrics(exporter.client()).await.ok()?;
+            let missing = page.value("pm2_dump_missing_processes", &[]).ok()?;
+            let extra = page.value("pm2_dump_extra_processes", &[]).ok()?;
+            ((missing, extra) == expected).then_some(())
+        })
+        .await
+    };
+    drift((0.0, 0.0)).await?;
+    pm2.cli(&["scale", "web", "1"]).await?;
+    drift((0.0, 1.0)).await?;
+    let checked = exporter.launch().with(&["check"]).run().await?;
+    assert!(checked.stdout.contains("would start web, which"), "{}", checked.stdout);
+    pm2.cli(&["scale", "web", "4"]).await?;
+    drift((2.0, 0.0)).await?;
+    let checked = exporter.launch().with(&["check"]).run().await?;
+    assert!(checked.stdout.contains("would lose web (2 processes)"), "{}", checked.stdout);
+    pm2.cli(&["save"]).await?;
+    drift((0.0, 0.0)).await
+}
+
 /// U12
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_let_go_and_costs_no_memory() -> Result<()> {

@@ -1,7 +1,7 @@
 //! `dump.pm2`: the list that `pm2 resurrect` starts at the next boot, written as `pm2 save`
 //! writes it, without running it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -28,25 +28,34 @@ pub enum SaveError {
     Io(#[from] io::Error),
 }
 
+/// How many processes of each name there are.
+pub type Counts = BTreeMap<String, u32>;
+
 /// How the saved list differs from what PM2 has now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drift {
-    /// Apps that PM2 has and a reboot would lose.
-    pub missing: BTreeSet<String>,
-    /// Apps that a reboot would start and PM2 does not have.
-    pub extra: BTreeSet<String>,
+    /// Processes that PM2 has and a reboot would lose, by their names.
+    pub missing: Counts,
+    /// Processes that a reboot would start and PM2 does not have.
+    pub extra: Counts,
 }
 
 /// Compares the saved list with `running`, as far as `filter` takes what is saved; `None` when
 /// nothing was ever saved or the file makes no sense.
-pub fn drift(home: &Path, running: &BTreeSet<String>, filter: &Filter) -> Option<Drift> {
+pub fn drift(home: &Path, running: &Counts, filter: &Filter) -> Option<Drift> {
     let mut saved = saved(home)?;
     let takes = |name: AppName| filter.takes(&name, false);
-    saved.retain(|name| name.parse().is_ok_and(takes));
-    Some(Drift {
-        missing: running.difference(&saved).cloned().collect(),
-        extra: saved.difference(running).cloned().collect(),
-    })
+    saved.retain(|name, _| name.parse().is_ok_and(takes));
+    Some(Drift { missing: beyond(running, &saved), extra: beyond(&saved, running) })
+}
+
+/// How many more of each there are than others.
+fn beyond(counts: &Counts, others: &Counts) -> Counts {
+    let more = |(name, count): (&String, &u32)| {
+        let more = count.saturating_sub(others.get(name).copied().unwrap_or(0));
+        (more > 0).then(|| (name.clone(), more))
+    };
+    counts.iter().filter_map(more).collect()
 }
 
 /// Remembers the last comparison, and makes it again when either list changed.
@@ -54,7 +63,7 @@ pub fn drift(home: &Path, running: &BTreeSet<String>, filter: &Filter) -> Option
 pub struct Comparison {
     filter: Filter,
     modified: Option<SystemTime>,
-    running: BTreeSet<String>,
+    running: Counts,
     counted: Option<(u32, u32)>,
 }
 
@@ -64,27 +73,31 @@ impl Comparison {
         Self { filter, ..Self::default() }
     }
 
-    /// How many apps the saved list lacks, and how many it has too many. `None` when nothing
+    /// How many processes the saved list lacks, and how many it has too many. `None` when nothing
     /// was ever saved, and while nothing runs: without a daemon that is not the list's fault.
-    pub fn counts(&mut self, home: &Path, running: BTreeSet<String>) -> Option<(u32, u32)> {
+    pub fn counts(&mut self, home: &Path, running: Counts) -> Option<(u32, u32)> {
         let modified = fs::metadata(home.join("dump.pm2")).and_then(|found| found.modified()).ok();
         if self.modified != modified || self.running != running {
+            let sum =
+                |counts: &Counts| counts.values().fold(0, |sum: u32, n| sum.saturating_add(*n));
             self.counted = drift(home, &running, &self.filter)
-                .map(|drift| (drift.missing.len() as u32, drift.extra.len() as u32));
+                .map(|drift| (sum(&drift.missing), sum(&drift.extra)));
             (self.modified, self.running) = (modified, running);
         }
         self.counted.filter(|_| !self.running.is_empty())
     }
 }
 
-fn saved(home: &Path) -> Option<BTreeSet<String>> {
+fn saved(home: &Path) -> Option<Counts> {
     #[derive(serde::Deserialize)]
     struct Saved {
         name: String,
     }
     let text = fs::read(home.join("dump.pm2")).ok()?;
     let list: Vec<Saved> = serde_json::from_slice(&text).ok()?;
-    Some(list.into_iter().map(|saved| saved.name).collect())
+    let mut counts = Counts::new();
+    list.into_iter().for_each(|saved| *counts.entry(saved.name).or_default() += 1);
+    Some(counts)
 }
 
 /// Saves PM2's list: `list` is the reply of `getMonitorData`. Apps named in `gone` may be in
@@ -116,7 +129,7 @@ pub fn save(home: &Path, list: &[u8], gone: &[&str]) -> Result<(), SaveError> {
     }
     let lost: Vec<String> = saved(home)
         .unwrap_or_default()
-        .into_iter()
+        .into_keys()
         .filter(|name| !running.contains(name) && !gone.contains(&name.as_str()))
         .collect();
     if !lost.is_empty() {
@@ -150,7 +163,7 @@ mod tests {
     const LIST: &[u8] = include_bytes!("../../tests/captures/pm2-7.0.4-list.json");
 
     fn names(home: &Path) -> Vec<String> {
-        saved(home).unwrap().into_iter().collect()
+        saved(home).unwrap().into_keys().collect()
     }
 
     #[test]
@@ -182,22 +195,40 @@ mod tests {
         assert!(backup.contains("clus"));
     }
 
+    fn counts<const N: usize>(of: [(&str, u32); N]) -> Counts {
+        of.map(|(name, count)| (name.to_owned(), count)).into()
+    }
+
     #[test]
     fn drift_is_told_both_ways() {
         let home = tempfile::tempdir().unwrap();
-        let running: BTreeSet<String> = ["api", "new"].map(str::to_owned).into();
+        let running = counts([("api", 1), ("new", 1)]);
         let filter = Filter::default();
         assert_eq!(drift(home.path(), &running, &filter), None);
         save(home.path(), LIST, &[]).unwrap();
         let found = drift(home.path(), &running, &filter).unwrap();
-        assert_eq!(found.missing.into_iter().collect::<Vec<_>>(), ["new"]);
-        assert_eq!(found.extra.into_iter().collect::<Vec<_>>(), ["clus", "crash"]);
+        assert_eq!(found.missing, counts([("new", 1)]));
+        assert_eq!(found.extra, counts([("clus", 2), ("crash", 1)]));
         // What is not watched is not known to be away.
         let filter = Filter { exclude: vec!["c*h".to_owned()], ..filter };
         let found = drift(home.path(), &running, &filter).unwrap();
-        assert_eq!(found.extra.into_iter().collect::<Vec<_>>(), ["clus"]);
-        let counts = Comparison::new(filter).counts(home.path(), running);
-        assert_eq!(counts, Some((1, 1)));
+        assert_eq!(found.extra, counts([("clus", 2)]));
+        let told = Comparison::new(filter).counts(home.path(), running);
+        assert_eq!(told, Some((1, 2)));
+    }
+
+    #[test]
+    fn processes_are_compared_and_not_their_names_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("dump.pm2");
+        fs::write(path, r#"[{"name":"web"},{"name":"web"},{"name":"api"}]"#).unwrap();
+        let told = |web| {
+            let running = counts([("api", 1), ("web", web)]);
+            Comparison::default().counts(home.path(), running)
+        };
+        assert_eq!([1, 2, 4].map(told), [Some((0, 1)), Some((0, 0)), Some((2, 0))]);
+        let both = Comparison::default().counts(home.path(), counts([("api", 1)]));
+        assert_eq!(both, Some((0, 2)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use wire::{AppName, Instance, Process, Readings, Status};
 
 use super::{Row, Table};
 use crate::filter::Filter;
+use crate::pm2::dump::Counts;
 
 /// Where PM2 keeps what an instance prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +35,9 @@ impl Table {
         rows.next().map(|row| row.listed.is_placeholder)
     }
 
-    /// Every process, by name, namespace and instance; `read` gives the readings of a running
-    /// one by its process number.
-    pub fn processes(&self, mut read: impl FnMut(u32) -> Readings) -> Vec<Process> {
-        // One that may be gone is not shown beside the one that has its number now.
+    /// Rows by name, namespace and instance: one that may be gone is not shown beside the one that
+    /// has its number now.
+    fn shown(&self) -> impl Iterator<Item = &Row> {
         let mut rows: BTreeMap<&Instance, &Row> = BTreeMap::new();
         for row in self.rows.values() {
             let other = rows.get(&row.instance);
@@ -46,6 +46,12 @@ impl Table {
             }
         }
         rows.into_values()
+    }
+
+    /// Every process, by name, namespace and instance; `read` gives the readings of a running
+    /// one by its process number.
+    pub fn processes(&self, mut read: impl FnMut(u32) -> Readings) -> Vec<Process> {
+        self.shown()
             .map(|row| {
                 let listed = &row.listed;
                 let runs = listed.status.has_process();
@@ -103,10 +109,13 @@ impl Table {
         self.rows.values().map(|row| row.instance.name.to_string()).collect()
     }
 
-    /// Names of the apps that PM2's saved list is to have; it starts its modules anyway.
-    pub fn to_be_saved(&self) -> BTreeSet<String> {
-        let apps = self.rows.values().filter(|row| !row.listed.is_module);
-        apps.map(|row| row.instance.name.to_string()).collect()
+    /// How many processes of each app PM2's saved list is to have; it starts its modules anyway.
+    pub fn to_be_saved(&self) -> Counts {
+        let mut counts = Counts::new();
+        for row in self.shown().filter(|row| !row.listed.is_module) {
+            *counts.entry(row.instance.name.to_string()).or_default() += 1;
+        }
+        counts
     }
 
     /// What is watched.
