@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use exposition::Labels;
-use exposition::compat::Compat;
+use exposition::compat::{self, Compat};
+use exposition::{Labels, families};
 use service::config::{Form, Key, Mistakes, Reader, Settings};
 use service::limits::Reach;
 use service::log;
@@ -191,7 +191,7 @@ impl Config {
             exclude: reader.list("exclude", names).unwrap_or_default(),
             modules: reader.truth("modules", true),
         };
-        let labels = labels(&mut reader);
+        let labels = labels(&mut reader, compat);
         let exit_stderr = reader.truth("exit_stderr", true);
         let anonymous_read = reader.truth("anonymous_read", false);
         let reach = Reach::read(&mut reader, listen);
@@ -276,7 +276,7 @@ fn web_config(reader: &mut Reader) -> WebConfig {
     })
 }
 
-fn labels(reader: &mut Reader) -> Labels {
+fn labels(reader: &mut Reader, compat: Compat) -> Labels {
     let mut labels = Labels::default();
     reader.table("labels", |reader| {
         for (name, value) in reader.rest() {
@@ -285,7 +285,10 @@ fn labels(reader: &mut Reader) -> Labels {
             let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if !first || !plain || name.starts_with("__") {
                 reader.mistake(&name, "is not a label: letters, digits and '_', no digit first");
-            } else if OWN_LABELS.contains(&name.as_str()) {
+            } else if OWN_LABELS.contains(&name.as_str())
+                || families::ALL.iter().any(|family| family.labels.contains(&name.as_str()))
+                || compat::own_labels(compat).contains(&name.as_str())
+            {
                 reader.mistake(&name, "is a label that the exporter sets itself");
             } else {
                 labels.push(&name, &value);
@@ -296,29 +299,10 @@ fn labels(reader: &mut Reader) -> Labels {
     labels
 }
 
-/// Labels that series carry anyway, and those that Prometheus and the poller set.
-const OWN_LABELS: &[&str] = &[
-    "name",
-    "namespace",
-    "instance_id",
-    "pm2_home",
-    "target",
-    "reason",
-    "slot",
-    "server",
-    "job",
-    "instance",
-    "state",
-    "cause",
-    "stream",
-    "quantile",
-    "metric",
-    "unit",
-    "mode",
-    "version",
-    "le",
-    "result",
-];
+/// Labels that series carry anyway beside those of their family, and those that Prometheus and the
+/// poller set.
+const OWN_LABELS: &[&str] =
+    &["name", "namespace", "instance_id", "pm2_home", "slot", "server", "job", "instance", "le"];
 
 #[cfg(test)]
 mod tests {
@@ -383,6 +367,24 @@ mod tests {
             ("expires = \"soon\"", "tokens[0].expires"),
         ] {
             assert_eq!(token(more).unwrap_err().0[0].key, key);
+        }
+    }
+
+    #[test]
+    fn a_label_that_a_page_has_itself_is_refused() {
+        let wrong = |compat: &str, label: &str| {
+            let file = format!("compat = {compat:?}\nlabels = {{{label} = \"x\"}}");
+            read(&file).is_err_and(|mistakes| mistakes.0[0].key == format!("labels.{label}"))
+        };
+        for label in ["name", "target", "reason", "exec_mode", "token", "branch", "version", "le"] {
+            assert!(wrong("none", label), "{label}");
+        }
+        for (label, compats) in
+            [("id", &["pm2-metrics"][..]), ("app", &["pm2-prom-module"]), ("serviceName", &[])]
+        {
+            for compat in ["none", "pm2-metrics", "pm2-prom-module"] {
+                assert_eq!(wrong(compat, label), compats.contains(&compat), "{label} {compat}");
+            }
         }
     }
 

@@ -83,18 +83,31 @@ pub struct PeerProcess {
     pub reported: Vec<CustomMetric>,
 }
 
-/// The page that `compat` asks for; nothing for [`Compat::None`].
+/// Labels that series of such a page have themselves.
+pub fn own_labels(compat: Compat) -> &'static [&'static str] {
+    match compat {
+        Compat::None => &[],
+        Compat::Pm2Metrics => {
+            &["id", "name", "version", "instance", "interpreter", "node_version", "pm2_home"]
+        }
+        Compat::PromModule => &["app", "instance", "pm2_home"],
+    }
+}
+
+/// The page that `compat` asks for; nothing for [`Compat::None`]. Every series has `labels`; which of them
+/// it has itself, [`own_labels`] says.
 pub fn write(
     writer: &mut Writer,
     compat: Compat,
+    labels: &Labels,
     processes: &[PeerProcess],
     host: &HostReadings,
     now: Time,
 ) {
     match compat {
         Compat::None => {}
-        Compat::Pm2Metrics => pm2_metrics(writer, processes, now),
-        Compat::PromModule => prom_module(writer, processes, host, now),
+        Compat::Pm2Metrics => pm2_metrics(writer, labels, processes, now),
+        Compat::PromModule => prom_module(writer, labels, processes, host, now),
     }
 }
 
@@ -108,7 +121,7 @@ fn uptime(process: &PeerProcess, now: Time) -> f64 {
     }
 }
 
-fn pm2_metrics(writer: &mut Writer, processes: &[PeerProcess], now: Time) {
+fn pm2_metrics(writer: &mut Writer, common: &Labels, processes: &[PeerProcess], now: Time) {
     let rows: Vec<(Labels, &PeerProcess)> = processes
         .iter()
         .map(|process| {
@@ -121,8 +134,7 @@ fn pm2_metrics(writer: &mut Writer, processes: &[PeerProcess], now: Time) {
                 ("interpreter", &process.interpreter),
                 ("node_version", &process.node_version),
             ]);
-            let labels = labels.with(home(process));
-            (labels, process)
+            (common.with_all(&labels.with(home(process))), process)
         })
         .collect();
     let mut each = |name: &str, help: &str, value: &dyn Fn(&PeerProcess) -> Option<f64>| {
@@ -201,8 +213,13 @@ fn status_number(status: Status) -> f64 {
     }
 }
 
-fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadings, now: Time) {
-    let none = Labels::default();
+fn prom_module(
+    writer: &mut Writer,
+    common: &Labels,
+    processes: &[PeerProcess],
+    host: &HostReadings,
+    now: Time,
+) {
     let apps: BTreeSet<App<'_>> = processes.iter().map(app_of).collect();
     let total = host.memory_total_bytes.map(|bytes| bytes as f64);
     let free = host.memory_available_bytes.map(|bytes| bytes as f64);
@@ -219,7 +236,7 @@ fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadin
     ] {
         writer.gauge(name, help, |samples| {
             if let Some(value) = value {
-                samples.add(&none, value);
+                samples.add(common, value);
             }
         });
     }
@@ -241,7 +258,8 @@ fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadin
             average(running(app).iter().map(memory).collect()).round()
         }),
         ("pm2_app_total_memory", "Resident memory of all instances, in bytes.", &|app| {
-            running(app).iter().map(memory).sum()
+            // Nothing added up is -0.
+            running(app).iter().map(memory).sum::<f64>() + 0.0
         }),
         ("pm2_app_average_cpu", "Mean CPU of an instance, in percent of one core.", &|app| {
             average(running(app).iter().map(cpu).collect())
@@ -257,7 +275,7 @@ fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadin
         writer.gauge(name, help, |samples| {
             for &(name, home) in &apps {
                 let home = home.map(|home| ("pm2_home", home));
-                let labels = Labels::new([("app", name)]).with(home);
+                let labels = common.with_all(&Labels::new([("app", name)]).with(home));
                 samples.add(&labels, value((name, home.map(|(_, home)| home))));
             }
         });
@@ -268,7 +286,7 @@ fn prom_module(writer: &mut Writer, processes: &[PeerProcess], host: &HostReadin
         .map(|process| {
             let id = process.pm_id.to_string();
             let labels = Labels::new([("app", process.name.as_str()), ("instance", &id)]);
-            (labels.with(home(process)), process)
+            (common.with_all(&labels.with(home(process))), process)
         })
         .collect();
     let mut each = |name: &str, help: &str, value: &dyn Fn(&PeerProcess) -> Option<f64>| {
@@ -348,10 +366,14 @@ mod tests {
     }
 
     fn samples(compat: Compat) -> Vec<String> {
+        samples_with(compat, Labels::default())
+    }
+
+    fn samples_with(compat: Compat, labels: Labels) -> Vec<String> {
         let mut writer = Writer::new(Format::Text);
         let all = [process("api", 0, Status::Online), process("gone", 1, Status::Stopped)];
         let host = HostReadings { memory_total_bytes: Some(5), ..HostReadings::default() };
-        write(&mut writer, compat, &all, &host, Time::from_millis(25_000));
+        write(&mut writer, compat, &labels, &all, &host, Time::from_millis(25_000));
         let page = writer.finish();
         page.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
@@ -379,6 +401,24 @@ mod tests {
     }
 
     #[test]
+    fn every_series_has_the_labels_of_all_and_its_own_are_known() {
+        for compat in [Compat::Pm2Metrics, Compat::PromModule] {
+            let common = Labels::new([("serviceName", "shop \"1\"")]);
+            let all = samples_with(compat, common);
+            assert_eq!(all.len(), samples(compat).len());
+            for line in &all {
+                let rest = line.split_once('{').map(|(_, rest)| rest).unwrap_or_default();
+                let own = rest.strip_prefix("serviceName=\"shop \\\"1\\\"\"");
+                let own = own.unwrap_or_else(|| panic!("{line} in {all:#?}"));
+                let own = own.rsplit_once('}').map(|(own, _)| own).unwrap_or_default();
+                for label in own.split(',').filter_map(|label| Some(label.split_once('=')?.0)) {
+                    assert!(own_labels(compat).contains(&label), "{label} in {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn series_of_several_homes_stay_apart() {
         let in_home = |home: &str| PeerProcess {
             pm2_home: Some(home.into()),
@@ -387,7 +427,8 @@ mod tests {
         for compat in [Compat::Pm2Metrics, Compat::PromModule] {
             let mut writer = Writer::new(Format::Text);
             let all = [in_home("/a"), in_home("/b")];
-            write(&mut writer, compat, &all, &HostReadings::default(), Time::from_millis(25_000));
+            let (none, host) = (Labels::default(), HostReadings::default());
+            write(&mut writer, compat, &none, &all, &host, Time::from_millis(25_000));
             let page = writer.finish();
             let mut samples: Vec<&str> =
                 page.lines().filter(|line| !line.starts_with('#')).collect();
@@ -410,6 +451,7 @@ mod tests {
             "pm2_app_status{app=\"api\"} 1",
             "pm2_app_status{app=\"gone\"} 3",
             "pm2_app_uptime{app=\"gone\"} 0",
+            "pm2_app_total_memory{app=\"gone\"} 0",
             "pm2_app_pids_memory{app=\"api\",instance=\"0\"} 1000",
             "pm2_app_restart_count{app=\"api\",instance=\"0\"} 3",
             "pm2_used_heap_size{app=\"api\",instance=\"0\"} 2097152",

@@ -47,9 +47,9 @@ families! {
         "Times that a routine look at PM2's own list found what nothing had told, and mended it."
 
     DUMP_MISSING Gauge "pm2_dump_missing_processes" []
-        "Apps that PM2 has and that its saved list lacks: a reboot would lose them."
+        "Processes that PM2 has and that its saved list lacks: a reboot would lose them."
     DUMP_EXTRA Gauge "pm2_dump_extra_processes" []
-        "Apps that PM2's saved list has and that it does not have now."
+        "Processes that PM2's saved list has and that it does not have now."
 
     PROCESS_UP Gauge "pm2_process_up" []
         "Whether PM2 calls the process online and it exists."
@@ -68,7 +68,7 @@ families! {
     PROCESS_RESTARTS Counter "pm2_process_restarts_total" ["cause"]
         "Restarts by cause; not lowered by pm2 reset."
     PROCESS_EXCEPTIONS Counter "pm2_process_exceptions_total" []
-        "Uncaught exceptions that the application reported."
+        "Exceptions that the application reported: uncaught ones, and those that it caught and told of itself."
     PROCESS_LOG_BYTES Counter "pm2_process_log_bytes_total" ["stream"]
         "Bytes that the process wrote to its log."
     PROCESS_INFO Info "pm2_process_info"

@@ -49,6 +49,17 @@ impl Labels {
     }
 }
 
+impl Labels {
+    /// All of both, these first.
+    pub(crate) fn with_all(&self, more: &Self) -> Self {
+        match (self.0.as_str(), more.0.as_str()) {
+            ("", _) => more.clone(),
+            (_, "") => self.clone(),
+            (these, more) => Self(format!("{these},{more}")),
+        }
+    }
+}
+
 fn push_label(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push_str("=\"");

@@ -1,5 +1,7 @@
 //! The exporter beside a real PM2, with no configuration: what it shows.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics, wait_for_instances};
 use e2e::{Client, Launch, Pm2, Port, SOON, wait_until};
@@ -196,6 +198,75 @@ async fn last_lines_come_file_by_file_and_as_many_of_each() -> Result<()> {
     .await?;
     let begins: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(begins, ["line", "line", "error", "error"], "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_series_has_the_labels_that_are_asked_for() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    pm2.start_apps(vec![json!({"name": "web", "script": "web.js"})]).await?;
+    for compat in ["none", "pm2-metrics", "pm2-prom-module"] {
+        let text = format!("compat = {compat:?}\nlabels = {{serviceName = \"shop\"}}");
+        let exporter =
+            Launch::exporter()?.pm2_home(pm2.home()).configuration(&text)?.start().await?;
+        wait_for_instances(exporter.client(), "web", Status::Online, 1).await?;
+        let page = metrics(exporter.client()).await?;
+        let without: Vec<_> = page
+            .iter()
+            .filter(|series| series.labels.get("serviceName").is_none_or(|name| name != "shop"))
+            .collect();
+        assert!(without.is_empty() && page.iter().count() > 5, "{compat}: {without:#?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn bytes_logged_never_fall_though_the_exporter_is_killed() -> Result<()> {
+    let pm2 = Pm2::start().await?;
+    // Quotes, which the bus tells escaped.
+    let script = pm2.folder().write(
+        "json.js",
+        "setInterval(() => console.log(JSON.stringify({level: 30, msg: 'served', n: 1})), 5)\n",
+    )?;
+    pm2.start_apps(vec![
+        json!({"name": "app", "script": "stderr.js"}),
+        json!({"name": "json", "script": script}),
+    ])
+    .await?;
+    let launch = Launch::exporter()?.pm2_home(pm2.home()).configuration("state_dir = \"state\"")?;
+    let shown = async |client: &Client| {
+        let page = metrics(client).await?;
+        let of = |name: &str, stream: &str| {
+            page.value("pm2_process_log_bytes_total", &[("name", name), ("stream", stream)])
+        };
+        anyhow::Ok([of("app", "err")?, of("app", "out")?, of("json", "out")?])
+    };
+    let mut before = [0.0; 3];
+    for wanted in [25_000.0, 110_000.0] {
+        let exporter = launch.clone().start().await?;
+        let at_first =
+            wait_until("counters are shown", SOON, async || shown(exporter.client()).await.ok())
+                .await?;
+        assert!(
+            at_first.iter().zip(before).all(|(now, before)| *now >= before),
+            "{at_first:?} {before:?}"
+        );
+        before = wait_until("more is logged", Duration::from_secs(60), async || {
+            let now = shown(exporter.client()).await.ok()?;
+            (now[2] > wanted).then_some(now)
+        })
+        .await?;
+        exporter.kill();
+    }
+    let exporter = launch.start().await?;
+    let after =
+        wait_until("counters are shown", SOON, async || shown(exporter.client()).await.ok())
+            .await?;
+    for (after, before) in after.into_iter().zip(before) {
+        assert!(after >= before, "{after} after {before}");
+        // And not by more than was logged meanwhile, or nearly.
+        assert!(after < 2.0 * before + 4_000.0, "{after} after {before}");
+    }
     Ok(())
 }
 

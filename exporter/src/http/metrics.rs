@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use exposition::compat::{self, Compat, PeerProcess};
-use exposition::{Format, Labels, Source, Writer, families, write_states};
+use exposition::{Format, Source, Writer, families, write_states};
 use wire::Time;
 
 use super::Reads;
@@ -23,36 +23,35 @@ pub(super) async fn show(
     let format = Format::from_accept(text(&headers, header::ACCEPT));
     let begun = Instant::now();
     let mut writer = Writer::new(format);
-    let relayed = app.relays.read(&app.homes, &app.config.labels, &who);
+    let labels = &app.config.labels;
+    let relayed = app.relays.read(&app.homes, labels, &who);
     let relayed = match app.config.compat {
         Compat::None => {
             let (mut state, relayed) = tokio::join!(app.state(), relayed);
             who.limit(&mut state);
-            let labels = &app.config.labels;
             write_states(&mut writer, &[Source { labels, state: &state }]);
             relayed
         }
         other => {
             let ((), relayed) = tokio::join!(app.confirm(), relayed);
             let mut processes: Vec<PeerProcess> =
-                app.homes.all().flat_map(|home| home.table(|table| table.peers())).collect();
+                app.homes.all().flat_map(|home| home.peers()).collect();
             processes.retain(|process| who.sees(&process.name, app.slots.served_by(&process.name)));
-            compat::write(&mut writer, other, &processes, &app.host(), Time::now());
+            compat::write(&mut writer, other, labels, &processes, &app.host(), Time::now());
             relayed
         }
     };
     relay::write(&mut writer, &relayed);
-    let none = Labels::default();
     writer.family(&families::EXPORTER_RELOAD, |samples| {
-        samples.add(&none, f64::from(u8::from(app.reloaded())));
+        samples.add(labels, f64::from(u8::from(app.reloaded())));
     });
     writer.family(&families::EXPORTER_CERTIFICATE, |samples| {
         if let Some(time) = app.tls.as_ref().and_then(|tls| tls.expires_at()) {
-            samples.add(&none, time.as_seconds());
+            samples.add(labels, time.as_seconds());
         }
     });
     writer.family(&families::EXPORTER_READ, |samples| {
-        samples.add(&none, begun.elapsed().as_secs_f64());
+        samples.add(labels, begun.elapsed().as_secs_f64());
     });
     let kind = format.content_type();
     let mut response = app.gzip.answer(&headers, kind, writer.finish(), WORTH_GZIP);

@@ -8,7 +8,7 @@ use super::{End, Intent, Outcome, Row, Table, Undecided, deleted, event_of};
 use crate::pm2::model::{DaemonLine, Exception, Listed, ProcessEvent};
 
 impl Table {
-    /// An uncaught exception.
+    /// An exception that the application reported: uncaught, or caught and told by itself.
     pub fn exception(&mut self, exception: Exception) -> Outcome {
         let Some(row) = self.rows.get(&exception.pm_id) else { return Outcome::default() };
         if let Some(ledger) = self.ledgers.get_mut(&row.instance) {
