@@ -1,6 +1,7 @@
 //! Everything that is built once and shared: the homes, the journal, the commands.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -78,13 +79,25 @@ struct StateDir {
 impl StateDir {
     fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = || format!("state_dir: {}", path.display());
-        std::fs::create_dir_all(path).with_context(shown)?;
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).with_context(shown)?;
+        }
+        if !path.is_dir() {
+            DirBuilder::new().mode(0o700).create(path).with_context(shown)?;
+        }
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(path.join("lock"))
             .with_context(shown)?;
+        // Whoever can open it can hold it. Those of earlier versions could be read by all.
+        if lock.metadata().with_context(shown)?.permissions().mode() & 0o077 != 0
+            && let Err(error) = lock.set_permissions(Permissions::from_mode(0o600))
+        {
+            tracing::warn!(folder = %path.display(), %error, "the lock can be held by others");
+        }
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| anyhow::anyhow!("{}: another exporter uses it", shown()))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
@@ -293,5 +306,30 @@ impl App {
     pub(crate) fn sweep(&self, processes: &[Process]) {
         let pids: Vec<u32> = processes.iter().filter_map(|process| process.pid).collect();
         self.readings.sweep(&pids);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_can_hold_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let made = folder.path().join("above/state");
+        let state = StateDir::open(&made).unwrap();
+        assert_eq!((mode(&made), mode(&made.join("lock"))), (0o700, 0o600));
+        assert!(StateDir::open(&made).is_err());
+        drop(state);
+
+        // One that is there keeps its mode; the lock of an earlier version does not.
+        let there = folder.path().join("there");
+        std::fs::create_dir(&there).unwrap();
+        std::fs::set_permissions(&there, Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(there.join("lock"), "").unwrap();
+        std::fs::set_permissions(there.join("lock"), Permissions::from_mode(0o644)).unwrap();
+        let _state = StateDir::open(&there).unwrap();
+        assert_eq!((mode(&there), mode(&there.join("lock"))), (0o755, 0o600));
     }
 }
