@@ -267,7 +267,7 @@ mod tests {
         let outcome = told(record.clone());
         assert_eq!((outcome.reply, outcome.before), (record.reply.clone(), record.before.clone()));
         record.reply = Some("x".repeat(MAX_REPLY + 1));
-        process.interpreter = "x".repeat(300).into();
+        process.interpreter = "x".repeat(300);
         record.after = vec![process];
         let one = InstanceOutcome { pm_id: 1, error: Some("x".repeat(10_000)) };
         record.outcomes = vec![one; 2000];

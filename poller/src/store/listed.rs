@@ -41,7 +41,7 @@ mod tests {
     #[tokio::test]
     async fn a_piece_ends_by_number_or_by_bytes_and_says_so() {
         let piece = async |sizes: &[usize], limit| {
-            let all = futures_util::stream::iter(sizes.to_vec().into_iter().map(Ok));
+            let all = futures_util::stream::iter(sizes.iter().copied().map(Ok));
             let piece = listed(all, limit, |size: usize| Ok((size, size))).await.unwrap();
             (piece.rows.len(), piece.more)
         };

@@ -77,7 +77,8 @@ pub(super) async fn one(
             Err(error) => visitor.store_failed(error),
         };
     };
-    let may_cancel = visitor.caller.token().is_some() && visitor.caller.may_act(command.record.action);
+    let may_cancel =
+        visitor.caller.token().is_some() && visitor.caller.may_act(command.record.action);
     html(
         CommandPage {
             page: visitor.page,
