@@ -282,7 +282,7 @@ pub struct Process {
     pub started_at: Option<Time>,
     /// Restarts by cause.
     pub restarts: RestartCounts,
-    /// Uncaught exceptions seen.
+    /// Exceptions seen that nobody caught, or that the application reported itself.
     #[serde(default)]
     pub exceptions: u64,
     /// How it ended last, where that was seen.

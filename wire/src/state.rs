@@ -78,10 +78,10 @@ pub struct Pm2State {
     pub version: Option<String>,
     /// Its directory.
     pub home: String,
-    /// Apps that it has and a reboot would lose; absent when nothing was ever saved.
+    /// Processes that it has and a reboot would lose; absent when nothing was ever saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dump_missing: Option<u32>,
-    /// Apps that a reboot would start and it does not have.
+    /// Processes that a reboot would start and it does not have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dump_extra: Option<u32>,
     /// How often a routine look at PM2's own list found what nothing had told, and mended it,
