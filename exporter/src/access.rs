@@ -12,6 +12,9 @@ use wire::{SlotId, State, Time, TokenExpiry};
 
 use crate::filter::matches;
 
+/// What somebody without a credential is called.
+const ANONYMOUS: &str = "anonymous";
+
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -107,6 +110,16 @@ impl Who {
     /// The same for somebody else, who is named with them in what is recorded.
     pub fn on_behalf_of(self, other: &str) -> Self {
         Self { name: format!("{other} via {}", self.name), ..self }
+    }
+
+    /// The name that is shown.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether there was no credential.
+    pub fn is_anonymous(&self) -> bool {
+        self.name == ANONYMOUS
     }
 
     /// The name that is shown and recorded.
@@ -232,7 +245,7 @@ impl Access {
                 if let Some(why) = self.hosts.refusal(headers) {
                     return Err(ProblemResponse::forbidden(why));
                 }
-                return Ok(Who::unlimited("anonymous"));
+                return Ok(Who::unlimited(ANONYMOUS));
             }
             return Err(ProblemResponse::unauthorized(if self.tokens.is_empty() {
                 "no [[tokens]] are configured, so nobody may change anything; \

@@ -61,6 +61,8 @@ pub struct App {
     pub revision: Revision,
     /// Places for those who follow logs.
     pub followers: Arc<Semaphore>,
+    /// How many of them each caller has.
+    pub(crate) callers: crate::http::Callers,
     /// Ends waits and streams when the program stops.
     pub shutdown: Shutdown,
     readings: Processes,
@@ -161,6 +163,7 @@ impl App {
             relays: Relays::new(&config.relays),
             gzip: Gzip::default(),
             slots: Slots::new(slots, revision.clone()),
+            callers: crate::http::Callers::default(),
             followers: Arc::new(Semaphore::new(crate::http::MAX_FOLLOWERS)),
             readings: Processes::default(),
             info: ExporterInfo {

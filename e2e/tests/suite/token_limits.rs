@@ -277,3 +277,30 @@ async fn the_command_makes_limited_tokens() -> Result<()> {
     assert!(told.detail.contains("lacks the scope read"), "{}", told.detail);
     Ok(())
 }
+
+#[tokio::test]
+async fn one_token_does_not_take_every_place_of_those_who_follow_logs() -> Result<()> {
+    let folder = Folder::new()?;
+    let log = folder.write("out.log", "first\n")?;
+    let mut processes = pm2_process::processes(1);
+    processes[0]["pm2_env"]["pm_out_log_path"] = json!(log);
+    let fake = FakePm2::start(processes)?;
+    let exporter = scene::guarded_exporter(fake.home(), "").await?;
+    wait_for_instances(&exporter.read, "app-0", Status::Online, 1).await?;
+    let path = "/api/processes/app-0/logs?stream=out&follow=true";
+    let follow = async |client: &Client| client.request(Method::GET, path).send().await;
+    let mut followed = Vec::new();
+    for _ in 0..16 {
+        followed.push(follow(&exporter.read).await?.error_for_status()?);
+    }
+    let told = exporter.read.get(path).await?.problem(503, "busy")?;
+    assert!(told.detail.contains("\"reader\" follows 16 logs"), "{}", told.detail);
+    let other = follow(&exporter.control).await?.error_for_status()?;
+    followed.pop();
+    wait_until("the place is free again", SOON, async || {
+        follow(&exporter.read).await.ok()?.error_for_status().ok()
+    })
+    .await?;
+    drop(other);
+    Ok(())
+}

@@ -11,7 +11,7 @@ use futures_util::stream;
 use service::problem::ProblemResponse;
 use wire::SlotId;
 
-use super::logs::place;
+use super::places::{Address, Place, place};
 use super::query::Parameters;
 use super::slots::{not_taken, slot_id};
 use super::{Follower, Reads};
@@ -28,6 +28,7 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((slot, id)): Path<(String, String)>,
     mut parameters: Parameters,
+    from: Address,
     headers: HeaderMap,
 ) -> Result<Response, ProblemResponse> {
     let follow = parameters.truth("follow")?.unwrap_or(false);
@@ -37,7 +38,7 @@ pub(super) async fn show(
     let manager = app.slots.manager();
     let deployment = manager.deployment(&slot, &id).map_err(not_taken)?;
     let path = manager.workshop.store.log(&slot, &deployment.id);
-    let place = if follow { Some(place(&app).await?) } else { None };
+    let place = if follow { Some(place(&app, &who, &from).await?) } else { None };
     let of = slot.clone();
     let follower = Follower::new(headers, move |_, who| who.reaches_slot(&of));
     let app = Arc::clone(&app);
@@ -58,7 +59,7 @@ struct Reader {
     path: PathBuf,
     at: u64,
     follow: bool,
-    _place: Option<tokio::sync::OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl Reader {

@@ -8,10 +8,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use service::problem::ProblemResponse;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::error::no_home;
+use super::places::{Address, place};
 use super::processes::app_name;
 use super::query::{Parameters, shown};
 use super::{Follower, Reads};
@@ -27,10 +28,6 @@ const SETTLED: Duration = Duration::from_millis(30);
 const ANYWAY: Duration = Duration::from_secs(1);
 /// A stream of events says that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
-/// Longest that one who wants to follow waits for a place, as while logs are rotated.
-const ROTATED: Duration = Duration::from_secs(1);
-/// Followers at a time.
-pub(super) const MAX_FOLLOWERS: usize = 100;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -48,6 +45,7 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     mut parameters: Parameters,
+    from: Address,
     headers: HeaderMap,
 ) -> Result<Response, ProblemResponse> {
     let stream = parameters.take("stream", |text| match text {
@@ -90,7 +88,7 @@ pub(super) async fn show(
     let form = if events { Form::Events } else { Form::Text };
     let several = files.iter().any(|file| file.instance_id != files[0].instance_id);
     // Before files are opened: a log is not cut where it lies while somebody knows a place in it.
-    let place = if follow { Some(place(&app).await?) } else { None };
+    let place = if follow { Some(place(&app, &who, &from).await?) } else { None };
     let mut first = String::new();
     let mut sources = Vec::with_capacity(files.len());
     for file in files {
@@ -129,18 +127,6 @@ pub(super) async fn show(
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
-}
-
-/// A place among those who follow logs.
-pub(super) async fn place(app: &App) -> Result<OwnedSemaphorePermit, ProblemResponse> {
-    match timeout(ROTATED, Arc::clone(&app.followers).acquire_owned()).await {
-        Ok(Ok(place)) => Ok(place),
-        _ => Err(ProblemResponse::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            format!("{MAX_FOLLOWERS} readers follow logs already"),
-        )),
-    }
 }
 
 /// Follows until the reader goes, is too slow, may no more, or the program stops.

@@ -9,6 +9,7 @@ mod landing;
 mod logs;
 mod metrics;
 mod openapi;
+mod places;
 mod processes;
 mod query;
 mod slots;
@@ -35,14 +36,13 @@ use crate::access::{Scope, Who};
 use crate::app::App;
 
 pub use openapi::DOCUMENT;
+pub(crate) use places::Callers;
+pub use places::MAX_FOLLOWERS;
 
 /// Largest body of a request.
 const MAX_REQUEST: usize = 256 * 1024;
 /// Longest `?wait=`.
 const MAX_WAIT: Duration = Duration::from_secs(300);
-
-/// How many may follow logs at a time.
-pub const MAX_FOLLOWERS: usize = logs::MAX_FOLLOWERS;
 
 /// Serves `app` until `shutdown`, over TLS where that is configured.
 pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: Shutdown) {
