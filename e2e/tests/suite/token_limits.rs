@@ -290,11 +290,11 @@ async fn one_token_does_not_take_every_place_of_those_who_follow_logs() -> Resul
     let path = "/api/processes/app-0/logs?stream=out&follow=true";
     let follow = async |client: &Client| client.request(Method::GET, path).send().await;
     let mut followed = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..64 {
         followed.push(follow(&exporter.read).await?.error_for_status()?);
     }
     let told = exporter.read.get(path).await?.problem(503, "busy")?;
-    assert!(told.detail.contains("\"reader\" follows 16 logs"), "{}", told.detail);
+    assert!(told.detail.contains("\"reader\" follows 64 logs"), "{}", told.detail);
     let other = follow(&exporter.control).await?.error_for_status()?;
     followed.pop();
     wait_until("the place is free again", SOON, async || {

@@ -20,8 +20,9 @@ use crate::app::App;
 
 /// Followers at a time.
 pub const MAX_FOLLOWERS: usize = 100;
-/// The same of one token or user, or of one address where no credential is needed.
-const OF_ONE: usize = 16;
+/// The same of one token or user, or of one address where no credential is needed. All who use a poller
+/// have its token.
+const OF_ONE: usize = 64;
 /// Longest that one who wants to follow waits for a place, as while logs are rotated.
 const ROTATED: Duration = Duration::from_secs(1);
 
