@@ -1,7 +1,7 @@
 //! A poller that is used for long: whether its memory grows, and what it has open.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
@@ -12,8 +12,13 @@ use crate::sim::SimulatorProcess;
 use crate::wait::{SOON, wait_until};
 use anyhow::Context;
 
-/// How often memory and descriptors are looked at.
+/// How often descriptors and the log are looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// Memory is looked at so often in all, each time after nobody has used the poller for a moment: what
+/// answers are made in comes and goes, and an hour of looks amidst that tells a slope to no less than
+/// 0.7 MiB an hour.
+const RESTS: u32 = 24;
+const REST: Duration = Duration::from_secs(5);
 
 /// How large, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +36,12 @@ pub struct Settings {
 /// What was seen.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Least resident memory of each twelfth of the time, in MiB: what answers are made in comes and
-    /// goes, by ten MiB and more.
+    /// Resident memory in MiB while nobody used it, by time.
     pub resident: Vec<f64>,
     /// MiB an hour by which that grew.
     pub slope: f64,
+    /// Standard error of that.
+    pub error: f64,
     /// Least and most descriptors.
     pub descriptors: (usize, usize),
     /// Largest write-ahead log, in bytes.
@@ -95,26 +101,34 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
     // However slow the machine, somebody is to have used it.
     let used = || counts.all.load(Ordering::Relaxed) > 20;
     let end = settings.warm + settings.time;
+    let mut next_rest = settings.warm;
     while start.elapsed() < end || (!used() && start.elapsed() < 10 * end) {
         tokio::time::sleep(LOOK.min(settings.time / 4)).await;
         anyhow::ensure!(!poller.has_ended(), "the poller has ended: {}", poller.stderr());
         anyhow::ensure!(!using.is_finished(), "nobody uses it any more");
-        let resident = process::memory(poller.pid(), "Rss").context("no memory")?;
         log = log.max(std::fs::metadata(&database).map_or(0, |file| file.len()));
         if start.elapsed() >= settings.warm {
+            descriptors.push(process::open_files(poller.pid()));
+        }
+        if start.elapsed() >= next_rest {
+            next_rest = start.elapsed() + settings.time / RESTS;
+            counts.rests.store(true, Ordering::Relaxed);
+            tokio::time::sleep(REST.min(settings.time / (2 * RESTS))).await;
+            let resident = process::memory(poller.pid(), "Rss").context("no memory")?;
+            counts.rests.store(false, Ordering::Relaxed);
             let hours = start.elapsed().as_secs_f64() / 3600.0;
             looks.push((hours, resident as f64 / f64::from(1 << 20)));
-            descriptors.push(process::open_files(poller.pid()));
         }
     }
     let polls = polls().await?;
     using.abort();
     let answers = (counts.all.load(Ordering::Relaxed), counts.wrong.load(Ordering::Relaxed));
     let least = descriptors.iter().copied().min().context("no look at it")?;
-    let floors = floors(&looks);
+    let (slope, error) = slope(&looks);
     Ok(Outcome {
-        resident: floors.iter().map(|(_, resident)| *resident).collect(),
-        slope: slope(&floors),
+        resident: looks.iter().map(|(_, resident)| *resident).collect(),
+        slope,
+        error,
         descriptors: (least, descriptors.iter().copied().max().unwrap_or(least)),
         log,
         polls,
@@ -126,12 +140,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
 struct Counts {
     all: AtomicU64,
     wrong: AtomicU64,
+    /// Nobody is to use it now.
+    rests: AtomicBool,
 }
 
 /// Asks for one thing after the other, for ever.
 async fn used(client: Client, servers: u32, counts: Arc<Counts>) {
     let mut number = 0;
     loop {
+        while counts.rests.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         number += 1;
         let server = number % servers;
         let path = match number % 8 {
@@ -177,21 +196,20 @@ async fn streams(client: &Client, counts: &Counts) {
     }
 }
 
-/// The least of each twelfth.
-fn floors(looks: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let twelfths = looks.chunks(looks.len().div_ceil(12).max(1));
-    let least = twelfths.filter_map(|looks| looks.iter().min_by(|a, b| a.1.total_cmp(&b.1)));
-    least.copied().collect()
-}
-
-/// How fast the second of each pair grows with the first (least squares).
-fn slope(points: &[(f64, f64)]) -> f64 {
+/// How fast the second of each pair grows with the first (least squares), and its standard error.
+fn slope(points: &[(f64, f64)]) -> (f64, f64) {
     let count = points.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
     let (x, y) = (mean(|point| point.0), mean(|point| point.1));
     let above: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
     let below: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
-    if below > 0.0 { above / below } else { 0.0 }
+    if below <= 0.0 {
+        return (0.0, 0.0);
+    }
+    let slope = above / below;
+    let left = |point: &(f64, f64)| (point.1 - y - slope * (point.0 - x)).powi(2);
+    let left: f64 = points.iter().map(left).sum();
+    (slope, (left / (count - 2.0).max(1.0) / below).sqrt())
 }
 
 #[cfg(test)]
@@ -201,15 +219,16 @@ mod tests {
     #[test]
     fn a_line_has_its_slope() {
         let points: Vec<(f64, f64)> = (0..10).map(|x| (f64::from(x), f64::from(3 * x))).collect();
-        assert!((slope(&points) - 3.0).abs() < 1e-9);
-        assert_eq!(slope(&[(1.0, 5.0)]), 0.0);
+        let (grows, error) = slope(&points);
+        assert!((grows - 3.0).abs() < 1e-9 && error < 1e-6);
+        assert_eq!(slope(&[(1.0, 5.0)]), (0.0, 0.0));
     }
 
     #[test]
-    fn what_comes_and_goes_is_no_growth() {
-        let look = |at: u32| (f64::from(at) / 720.0, 70.0 + f64::from(at * 7919 % 20));
-        let looks: Vec<(f64, f64)> = (0..720).map(look).collect();
-        assert_eq!(floors(&looks).len(), 12);
-        assert_eq!(slope(&floors(&looks)), 0.0);
+    fn what_comes_and_goes_is_told_as_an_error() {
+        // Up and down by one MiB, 24 times in an hour.
+        let look = |at: i32| (f64::from(at) / 24.0, 70.0 + f64::from(at % 2 * 2 - 1));
+        let (grows, error) = slope(&(0..24).map(look).collect::<Vec<_>>());
+        assert!(grows.abs() < error && (0.6..0.8).contains(&error), "{grows} {error}");
     }
 }

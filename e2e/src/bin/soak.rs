@@ -13,7 +13,8 @@ use e2e::soak::{Outcome, Settings, run};
 async fn main() -> anyhow::Result<ExitCode> {
     let (warm, time) = (minutes("SOAK_WARM_MINUTES", "65", 0)?, minutes("SOAK_MINUTES", "60", 1)?);
     let settings = Settings { servers: 100, interval: Duration::from_secs(1), warm, time };
-    let Outcome { slope, resident, descriptors, log, polls, answers } = run(settings).await?;
+    let outcome = run(settings).await?;
+    let Outcome { slope, error, resident, descriptors, log, polls, answers } = outcome;
     let mut out = std::io::stdout();
     let mut good = true;
     let mut line = |what: &str, is: bool| {
@@ -22,7 +23,9 @@ async fn main() -> anyhow::Result<ExitCode> {
         writeln!(out, "{what:<70} {verdict}")
     };
     let resident: Vec<String> = resident.iter().map(|least| format!("{least:.1}")).collect();
-    line(&format!("memory: {slope:+.2} MiB an hour ({})", resident.join(" ")), slope < 1.0)?;
+    let grown = format!("memory at rest: {slope:+.2} MiB an hour, give or take {error:.2}");
+    line(&grown, slope < 1.0)?;
+    writeln!(std::io::stdout(), "  MiB: {}", resident.join(" "))?;
     let (least, most) = descriptors;
     line(&format!("descriptors: {least} to {most}"), most - least <= 150)?;
     line(&format!("write-ahead log: {log} bytes at most"), log <= 16 << 20)?;

@@ -183,7 +183,7 @@ impl Store {
     }
 
     /// The same exits as [`Self::crashes`] counts, each with its process, the oldest first; at most
-    /// [`CRASHES`], the latest.
+    /// ten thousand, the latest.
     ///
     /// # Errors
     /// The read failed.
