@@ -99,15 +99,16 @@ impl Store {
     /// # Errors
     /// It cannot be opened, is another program's, or a newer version's.
     pub async fn open(path: &Path) -> Result<Self> {
-        Self::start(path, true).await
-    }
-
-    /// Opens the file as [`Self::open`] does, but does not make it.
-    ///
-    /// # Errors
-    /// The same, and when it is not there.
-    pub async fn open_existing(path: &Path) -> Result<Self> {
-        Self::start(path, false).await
+        let (connection, readers) = match open::open(path).await {
+            // It may be for want of room, which SQLite does not always say.
+            Err(error) if matches!(error, StoreError::Open { .. }) && reserve::give_up(path) => {
+                tracing::warn!(%error, "the room that was kept for this is given up");
+                open::open(path).await?
+            }
+            opened => opened?,
+        };
+        reserve::take(path);
+        Ok(Self::with(connection, readers, path))
     }
 
     /// Opens the file to look at it: nothing is changed, and nothing can be.
@@ -123,19 +124,6 @@ impl Store {
         let opened = open::open_to_look(path).await;
         let (connection, readers) = opened.map_err(|error| error.opening(path))?;
         Ok(Look::Ready(Self::with(connection, readers, path)))
-    }
-
-    async fn start(path: &Path, create: bool) -> Result<Self> {
-        let (connection, readers) = match open::open(path, create).await {
-            // It may be for want of room, which SQLite does not always say.
-            Err(error) if matches!(error, StoreError::Open { .. }) && reserve::give_up(path) => {
-                tracing::warn!(%error, "the room that was kept for this is given up");
-                open::open(path, create).await?
-            }
-            opened => opened?,
-        };
-        reserve::take(path);
-        Ok(Self::with(connection, readers, path))
     }
 
     fn with(connection: SqliteConnection, readers: SqlitePool, path: &Path) -> Self {
@@ -220,11 +208,9 @@ impl Store {
         Ok(())
     }
 
-    /// SQLite's own check of the whole file; empty when all is well.
-    ///
-    /// # Errors
-    /// The check could not be run.
-    pub async fn integrity(&self) -> Result<Vec<String>> {
+    /// [`integrity`] of its file.
+    #[cfg(test)]
+    pub(crate) async fn integrity(&self) -> Result<Vec<String>> {
         integrity(&self.path).await
     }
 }

@@ -34,8 +34,8 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-pub(super) async fn open(path: &Path, create: bool) -> Result<(SqliteConnection, SqlitePool)> {
-    let writer = writer(path, create).await.map_err(|error| error.opening(path))?;
+pub(super) async fn open(path: &Path) -> Result<(SqliteConnection, SqlitePool)> {
+    let writer = writer(path).await.map_err(|error| error.opening(path))?;
     let readers = readers(options(path).read_only(true)).await;
     let readers = readers.map_err(|error| StoreError::from(error).opening(path))?;
     Ok((writer, readers))
@@ -49,7 +49,7 @@ async fn limit_time(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-async fn writer(path: &Path, create: bool) -> Result<SqliteConnection> {
+async fn writer(path: &Path) -> Result<SqliteConnection> {
     // Looked at before it is touched: opening in WAL mode alone would change another
     // program's file.
     if path.exists() {
@@ -57,14 +57,12 @@ async fn writer(path: &Path, create: bool) -> Result<SqliteConnection> {
             return Err(failed("it is not a file"));
         }
         look(path).await?;
-    } else if !create {
-        return Err(failed("there is no such file"));
     } else {
         begin(path)?;
     }
     // FULL: a commit is on the disk before anything follows from it. What need not be, the writer
     // knows (`writer`).
-    let mut options = options(path).create_if_missing(create);
+    let mut options = options(path).create_if_missing(true);
     // To set it where it is set would be a write, which a full disk refuses.
     if std::fs::metadata(path).map_or(true, |file| file.len() == 0) {
         // What is given up can then be given back in steps.
@@ -128,30 +126,30 @@ pub(super) async fn look(path: &Path) -> Result<Found> {
 
 /// A connection that changes nothing.
 async fn read_only(path: &Path) -> Result<SqliteConnection> {
-    Ok(reading(path).await?.connect().await?)
+    Ok(reading(path).await?.0)
 }
 
-/// How a file is opened to change nothing, in a folder that cannot be written too.
-async fn reading(path: &Path) -> Result<SqliteConnectOptions> {
+/// The same, and how it was opened: in a folder that cannot be written too.
+async fn reading(path: &Path) -> Result<(SqliteConnection, SqliteConnectOptions)> {
     let options = options(path).read_only(true);
     let mut connection = options.connect().await?;
     let read: sqlx::Result<i64> =
         sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await;
+    let Err(error) = read.map_err(StoreError::from) else { return Ok((connection, options)) };
     connection.close().await?;
-    let Err(error) = read.map_err(StoreError::from) else { return Ok(options) };
     // Without a log there is nobody who writes, and so no index of a log is needed.
     let logged = std::fs::metadata(beside(path, "-wal")).is_ok_and(|file| file.len() > 0);
     let options = options.immutable(true);
-    if logged || !matches!(error, StoreError::Failed(_)) || options.connect().await.is_err() {
+    if logged || !matches!(error, StoreError::Failed(_)) {
         return Err(error);
     }
-    Ok(options)
+    let connection = options.connect().await.map_err(|_| error)?;
+    Ok((connection, options))
 }
 
 /// Opens one that is up to date, to look at it and change nothing.
 pub(super) async fn open_to_look(path: &Path) -> Result<(SqliteConnection, SqlitePool)> {
-    let options = reading(path).await?;
-    let connection = options.connect().await?;
+    let (connection, options) = reading(path).await?;
     Ok((connection, readers(options).await?))
 }
 

@@ -267,7 +267,7 @@ async fn other_files_are_refused_and_left_alone() {
     assert!(error.to_string().contains("not a file"), "{error}");
     let error = Store::open(&path("no/such/folder.db")).await.unwrap_err();
     assert!(matches!(error, StoreError::Open { .. }), "{error}");
-    assert!(Store::open_existing(&path("missing")).await.is_err());
+    assert!(Store::look(&path("missing")).await.is_err());
     assert!(!path("missing").exists());
 
     use sqlx::ConnectOptions;

@@ -140,7 +140,11 @@ impl Reader {
         self.parsed(key, |text| {
             text.parse().map_err(|error: T::Err| {
                 let error = error.to_string();
-                if error.contains(text) { error } else { format!("{text:?}: {error}") }
+                if error.contains(&format!("{text:?}")) {
+                    error
+                } else {
+                    format!("{text:?}: {error}")
+                }
             })
         })
     }
