@@ -58,11 +58,12 @@ impl AppPage {
             .into_iter()
             .filter(|trouble| trouble.app.as_ref().is_none_or(|app| *app == self.app))
             .collect();
-        let fields = [("server", server.id.as_str()), ("app", self.app.as_str())];
+        let fields =
+            [("server", server.id.as_str()), ("app", self.app.as_str()), self.homes.field()];
         let place = links::app(&server.id, &self.app);
         let of_kind = |kind| {
-            let [server, app] = fields;
-            query("/events", &[server, app, ("kind", kind)])
+            let [server, app, home] = fields;
+            query("/events", &[server, app, home, ("kind", kind)])
         };
         View {
             frame: Frame::new(&self.page, &self.app, Place::Elsewhere, true)

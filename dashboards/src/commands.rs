@@ -14,6 +14,8 @@ pub struct CommandFilter {
     pub server: String,
     /// Name of an app.
     pub app: String,
+    /// PM2's directory, on servers where one of several is meant.
+    pub pm2_home: String,
     /// Commands of this status.
     pub status: Option<CommandStatus>,
     /// Parts of this command for many servers.
@@ -65,6 +67,7 @@ impl CommandFilter {
         let fields = [
             ("server", self.server.as_str()),
             ("app", &self.app),
+            ("pm2_home", &self.pm2_home),
             ("status", status),
             ("part_of", &self.part_of),
             ("cursor", cursor),

@@ -14,6 +14,8 @@ pub struct EventFilter {
     pub server: String,
     /// Name of an app.
     pub app: String,
+    /// PM2's directory, on servers where one of several is meant.
+    pub pm2_home: String,
     /// Kind of event: `exit`.
     pub kind: String,
     /// This severity and worse.
@@ -70,6 +72,7 @@ impl EventFilter {
         let fields = [
             ("server", self.server.as_str()),
             ("app", &self.app),
+            ("pm2_home", &self.pm2_home),
             ("kind", &self.kind),
             ("severity", severity),
             ("since", &self.since),

@@ -84,8 +84,8 @@ pub struct Server {
     /// without a reading. Empty for no trend.
     pub trend: Vec<Option<f64>>,
     /// Exits with cause `crash` or `oom` in the last [`crate::Server::CRASH_WINDOW_MILLIS`],
-    /// by app; apps without any may be left out.
-    pub crashes: BTreeMap<AppName, u32>,
+    /// by app and PM2's directory, where it is one of several; those without any may be left out.
+    pub crashes: BTreeMap<(AppName, Option<SmolStr>), u32>,
     /// Alerts about it that are told now.
     pub alerts: Vec<AlertRow>,
 }

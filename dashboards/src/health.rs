@@ -275,7 +275,8 @@ fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
     let apps = by_app(&state.processes);
     for (app, processes) in &apps {
         let errored = number_of(processes, |process| process.status == Status::Errored);
-        let crashes = server.crashes.get(*app).copied().unwrap_or(0);
+        let crashes = server.crashes.iter().filter(|((of, _), _)| of == *app);
+        let crashes: u32 = crashes.map(|(_, count)| count).sum();
         let within = || {
             format!("{} in {}", counted(crashes.into(), "crash"), span(Server::CRASH_WINDOW_MILLIS))
         };

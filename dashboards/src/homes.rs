@@ -82,6 +82,7 @@ impl Homes {
                 state.slots.clear();
             }
         }
+        server.crashes.retain(|(_, of), _| of.as_deref() == Some(home));
         server.alerts.retain(|it| it.pm2_home.as_deref().is_none_or(|of| of == home));
         Some(server)
     }

@@ -25,10 +25,10 @@
 //! | `/servers/{id}/apps/{app}?range=&pm2_home=` | [`AppPage`] |
 //! | `/servers/{id}/apps/{app}/logs?stream=&lines=&q=&pm2_home=` | [`LogsPage`] |
 //! | `/servers/{id}/slots/{slot}` | [`SlotPage`] |
-//! | `/events?server=&app=&kind=&severity=&since=&cursor=` | [`EventsPage`] |
+//! | `/events?server=&app=&pm2_home=&kind=&severity=&since=&cursor=` | [`EventsPage`] |
 //! | `/events/{id}` | [`EventPage`] |
 //! | `/audit?server=&who=&act=&outcome=&since=&cursor=` | [`AuditPage`] |
-//! | `/commands?server=&app=&status=&cursor=` | [`CommandsPage`] |
+//! | `/commands?server=&app=&pm2_home=&status=&cursor=` | [`CommandsPage`] |
 //! | `/commands/{id}` | [`CommandPage`] |
 //! | `/servers/{id}/apps/{app}/{action}?pm2_home=`, `/servers/{id}/slots/{slot}/{action}` | [`ActionPage`] |
 //! | `/login`, `/login/first` | [`LoginPage`], [`FirstPage`] |

@@ -211,7 +211,7 @@ pub fn troubled() -> State {
 
 pub fn troubled_server() -> Server {
     let mut server = server("vm1-prod", "eu", troubled());
-    server.crashes = [(app("mail-worker"), 14), (app("api"), 5)].into();
+    server.crashes = [((app("mail-worker"), None), 14), ((app("api"), None), 5)].into();
     server.host_cpu = Some(0.81);
     server
 }

@@ -75,6 +75,11 @@ impl Order {
         Self { pm2_home: pm2_home.map(Into::into), ..self }
     }
 
+    /// The PM2 that is meant.
+    pub(super) fn pm2_home(&self) -> Option<&SmolStr> {
+        self.pm2_home.as_ref()
+    }
+
     fn of_slot(action: Action, body: &[u8]) -> Result<Self, ProblemResponse> {
         if action == Action::Deploy {
             let deploy = parse::<DeployRequest>(body, "{\"repository\":\"https://…\"}")?;

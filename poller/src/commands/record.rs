@@ -17,6 +17,7 @@ pub(super) fn record(
         server: request.server.clone(),
         target: request.target.clone(),
         action: request.action,
+        pm2_home: request.order.pm2_home().cloned(),
         status,
         requested_by: request.caller.name().to_owned(),
         token: request.caller.token(),
@@ -41,6 +42,7 @@ pub(super) fn running(new: NewCommand) -> StoredCommand {
         server: new.server,
         record: CommandRecord {
             status: new.status,
+            pm2_home: new.pm2_home,
             ..CommandRecord::queued(
                 new.id,
                 new.target,

@@ -259,6 +259,7 @@ impl Commands {
                 server: touched.server,
                 target: rollout.target.clone(),
                 action: rollout.action,
+                pm2_home: rollout.order.pm2_home().cloned(),
                 status: CommandStatus::Queued,
                 requested_by: rollout.caller.name().to_owned(),
                 requested_via: rollout.caller.via(),

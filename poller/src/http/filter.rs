@@ -69,6 +69,7 @@ pub(super) fn events(params: &mut Params, caller: &Caller) -> Result<EventFilter
         visible: caller.servers(),
         server: params.name("server")?,
         app: params.name::<AppName>("app")?.map(|app| app.to_string()),
+        pm2_home: params.text("pm2_home")?,
         kind: params
             .parsed("kind", |text| {
                 EventKind::try_from(text.to_owned()).map_err(|error| error.to_string())
@@ -101,6 +102,8 @@ pub(super) fn commands(params: &mut Params, caller: &Caller) -> Result<CommandFi
         visible: caller.servers(),
         server: params.name("server")?,
         app: params.name::<AppName>("app")?.map(|app| app.to_string()),
+        slot: None,
+        pm2_home: params.text("pm2_home")?,
         part_of: params.name("part_of")?,
         status: params.parsed("status", command_status)?,
         since: params.time("since", Time::now())?,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, FromRow, QueryBuilder, Row, query_scalar};
 use wire::{
-    Action, CommandId, CommandRecord, CommandStatus, InstanceOutcome, Process, ServerId, Target,
-    Time,
+    Action, AppName, CommandId, CommandRecord, CommandStatus, InstanceOutcome, Process, ServerId,
+    SlotId, SmolStr, Target, Time,
 };
 
 use super::audit::{self, NewAudit};
@@ -28,6 +28,8 @@ pub struct NewCommand {
     pub target: Target,
     /// What is to be done.
     pub action: Action,
+    /// In which PM2, where it is sent to one of several.
+    pub pm2_home: Option<SmolStr>,
     /// [`CommandStatus::Running`], [`CommandStatus::Queued`] for one that waits, or
     /// [`CommandStatus::Refused`] for one that is not sent.
     pub status: CommandStatus,
@@ -118,6 +120,10 @@ pub struct CommandFilter {
     pub server: Option<ServerId>,
     /// On this app.
     pub app: Option<String>,
+    /// On this slot, or on its process.
+    pub slot: Option<(SlotId, AppName)>,
+    /// Sent to this PM2 of several, or its processes were of it.
+    pub pm2_home: Option<String>,
     /// Parts of this selection.
     pub part_of: Option<CommandId>,
     /// In this status.
@@ -142,7 +148,7 @@ struct OutcomeJson {
 
 const COLUMNS: &str = "SELECT seq, id, server, target, action, status, requested_by, \
      requested_from, requested_at, finished_at, problem, error, outcome, summary, body_hash, \
-     follow_until, queued_until, body, token, part_of FROM commands";
+     follow_until, queued_until, body, token, part_of, pm2_home FROM commands";
 
 /// A name as the database has it.
 pub(super) fn parsed<T>(text: &str) -> sqlx::Result<T>
@@ -171,6 +177,7 @@ impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
         let follow_until: Option<i64> = row.try_get("follow_until")?;
         let queued_until: Option<i64> = row.try_get("queued_until")?;
         let part_of: Option<&str> = row.try_get("part_of")?;
+        let pm2_home: Option<&str> = row.try_get("pm2_home")?;
         Ok(Self {
             seq: row.try_get("seq")?,
             server: parsed(row.try_get("server")?)?,
@@ -178,8 +185,7 @@ impl FromRow<'_, sqlx::sqlite::SqliteRow> for StoredCommand {
                 id: parsed(row.try_get("id")?)?,
                 target: json(row.try_get("target")?)?,
                 action: parsed(row.try_get("action")?)?,
-                // The summary names it.
-                pm2_home: None,
+                pm2_home: pm2_home.map(SmolStr::from),
                 status: status_of(row.try_get("status")?)?,
                 requested_by: row.try_get("requested_by")?,
                 requested_at: Time::from_millis(row.try_get("requested_at")?),
@@ -256,6 +262,19 @@ impl Store {
         }
         if let Some(app) = &filter.app {
             sql.push(" AND app = ").push_bind(app);
+        }
+        if let Some((slot, process)) = &filter.slot {
+            sql.push(" AND (target = ").push_bind(target_json(&Target::Slot(slot.clone()))?);
+            sql.push(" OR app = ").push_bind(process.as_str()).push(")");
+        }
+        if let Some(home) = &filter.pm2_home {
+            sql.push(" AND (pm2_home = ").push_bind(home);
+            for side in ["before", "after"] {
+                sql.push(" OR EXISTS (SELECT 1 FROM json_each(outcome, ")
+                    .push_bind(format!("$.{side}"));
+                sql.push(") WHERE value ->> 'pm2_home' = ").push_bind(home).push(")");
+            }
+            sql.push(")");
         }
         if let Some(selection) = &filter.part_of {
             sql.push(" AND part_of = ").push_bind(selection.as_str());
@@ -342,8 +361,8 @@ async fn insert(writing: &mut Writing, command: NewCommand) -> Result<Inserted> 
 
 const INSERT: &str = "INSERT INTO commands (id, server, target, app, action, status, requested_by, \
      token, requested_from, requested_at, finished_at, problem, error, idempotency_key, summary, \
-     body_hash, follow_until, queued_until, body, part_of) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     body_hash, follow_until, queued_until, body, part_of, pm2_home) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// The command alone, without a line in the audit.
 pub(super) async fn insert_row(
@@ -356,7 +375,7 @@ pub(super) async fn insert_row(
 
 /// The arguments of [`INSERT`].
 fn row(command: &NewCommand) -> Result<SqliteArguments> {
-    let target = serde_json::to_string(&command.target).map_err(|error| failed(&error))?;
+    let target = target_json(&command.target)?;
     let app = match &command.target {
         Target::App(name) => Some(name.as_str()),
         Target::Slot(_) => None,
@@ -384,10 +403,15 @@ fn row(command: &NewCommand) -> Result<SqliteArguments> {
         arguments.add(command.follow_until.map(Time::as_millis))?;
         arguments.add(command.queued_until.map(Time::as_millis))?;
         arguments.add(&command.body)?;
-        arguments.add(command.part_of.as_ref().map(|id| id.as_str()))
+        arguments.add(command.part_of.as_ref().map(|id| id.as_str()))?;
+        arguments.add(command.pm2_home.as_deref())
     };
     bound().map_err(|error| failed(&error))?;
     Ok(arguments)
+}
+
+fn target_json(target: &Target) -> Result<String> {
+    serde_json::to_string(target).map_err(|error| failed(&error))
 }
 
 const FINISH: &str = "UPDATE commands SET status = ?, finished_at = ?, problem = ?, error = ?, \

@@ -10,6 +10,9 @@ use super::{Result, Store, StoreError};
 /// Most crashes that are read one by one.
 const CRASHES: i64 = 10_000;
 
+/// Server, app, PM2's directory where it is one of several, and how many.
+type Crashes = (String, String, Option<String>, u32);
+
 /// An event as stored.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct StoredEvent {
@@ -33,6 +36,8 @@ pub struct EventFilter {
     pub server: Option<ServerId>,
     /// Of this app.
     pub app: Option<String>,
+    /// Of this PM2 of several.
+    pub pm2_home: Option<String>,
     /// Of this kind.
     pub kind: Option<String>,
     /// This bad or worse.
@@ -91,6 +96,9 @@ fn conditions(sql: &mut QueryBuilder<sqlx::Sqlite>, filter: &EventFilter) {
     }
     if let Some(app) = &filter.app {
         sql.push(" AND events.app = ").push_bind(app);
+    }
+    if let Some(home) = &filter.pm2_home {
+        sql.push(" AND events.event ->> 'pm2_home' = ").push_bind(home);
     }
     if let Some(kind) = &filter.kind {
         sql.push(" AND events.kind = ").push_bind(kind);
@@ -212,16 +220,16 @@ impl Store {
         Ok(crashed)
     }
 
-    /// Exits by crash or for want of memory since a moment, by server and app.
+    /// Exits by crash or for want of memory since a moment, by server, app and PM2's directory.
     ///
     /// # Errors
     /// The read failed.
-    pub async fn crashes(&self, since: Time) -> Result<Vec<(String, String, u32)>> {
+    pub async fn crashes(&self, since: Time) -> Result<Vec<Crashes>> {
         let rows = sqlx::query_as(
-            "SELECT servers.server, app, count(*) FROM events \
+            "SELECT servers.server, app, event ->> 'pm2_home', count(*) FROM events \
              JOIN servers ON servers.id = events.server \
              WHERE time >= ? AND kind = 'exit' AND app IS NOT NULL \
-             AND event ->> 'cause' IN ('crash', 'oom') GROUP BY 1, 2",
+             AND event ->> 'cause' IN ('crash', 'oom') GROUP BY 1, 2, 3",
         )
         .bind(since.as_millis())
         .fetch_all(&self.readers)

@@ -39,6 +39,8 @@ pub struct MarkQuery {
     pub server: ServerId,
     /// Of this app; `None` for the machine.
     pub app: Option<AppName>,
+    /// Of this PM2 of several.
+    pub pm2_home: Option<String>,
     /// At or after.
     pub from: Time,
     /// At most so many, the newest.
@@ -77,6 +79,9 @@ impl Store {
             }
             None => &OF_SERVERS,
         };
+        if let Some(home) = &query.pm2_home {
+            sql.push(" AND event ->> 'pm2_home' = ").push_bind(home);
+        }
         sql.push(" AND kind IN (");
         let mut list = sql.separated(", ");
         for kind in kinds {

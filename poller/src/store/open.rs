@@ -263,7 +263,7 @@ pub(super) async fn integrity(path: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Inserted, NewCommand, Store};
+    use crate::store::{CommandFilter, Inserted, NewCommand, Store};
 
     /// A database that the first version left, with a command in it.
     #[tokio::test]
@@ -292,6 +292,7 @@ mod tests {
             server: "vm1".parse().unwrap(),
             target: open[0].record.target.clone(),
             action: open[0].record.action,
+            pm2_home: None,
             status: wire::CommandStatus::Running,
             requested_by: "ci".into(),
             token: Some(1),
@@ -314,6 +315,49 @@ mod tests {
         let stored = store.command(&"b".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!(stored.body_hash, Some(vec![7; 32]));
         assert_eq!(stored.summary.as_deref(), Some("save: true"));
+        store.close().await;
+    }
+
+    /// Where only a command's summary said in which PM2 it was.
+    #[tokio::test]
+    async fn commands_of_before_are_found_by_their_home() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let mut tenth = options(&path).create_if_missing(true).connect().await.unwrap();
+        sqlx::query("PRAGMA application_id = 1886204528").execute(&mut tenth).await.unwrap();
+        let migrator = Migrator::with_migrations(MIGRATIONS.migrations[..10].to_vec());
+        migrator.run_direct(None, &mut tenth, false).await.unwrap();
+        let summaries = [
+            ("a", Some("pm2_home: /home/web/.pm2")),
+            ("b", Some("instances: 4; pm2_home: /x; y; save: true")),
+            ("c", Some("save: true")),
+            ("d", None),
+        ];
+        for (id, summary) in summaries {
+            sqlx::query(
+                "INSERT INTO commands (id, server, target, app, action, status, requested_by, \
+                 requested_from, requested_at, summary) VALUES (?, 'vm1', '{\"app\":\"api\"}', \
+                 'api', 'restart', 'failed', 'ci', '127.0.0.1', 0, ?)",
+            )
+            .bind(id)
+            .bind(summary)
+            .execute(&mut tenth)
+            .await
+            .unwrap();
+        }
+        tenth.close().await.unwrap();
+
+        let store = Store::open(&path).await.unwrap();
+        let filter = |home: Option<&str>| CommandFilter {
+            pm2_home: home.map(str::to_owned),
+            limit: 10,
+            ..CommandFilter::default()
+        };
+        let all = store.commands(&filter(None)).await.unwrap();
+        let homes: Vec<_> = all.iter().map(|it| it.record.pm2_home.as_deref()).collect();
+        assert_eq!(homes, [None, None, Some("/x; y"), Some("/home/web/.pm2")]);
+        let found = store.commands(&filter(Some("/x; y"))).await.unwrap();
+        assert_eq!(found.iter().map(|it| it.record.id.as_str()).collect::<Vec<_>>(), ["b"]);
         store.close().await;
     }
 }

@@ -336,6 +336,7 @@ fn command(id: &str, key: Option<&str>) -> NewCommand {
         server: server(),
         target: Target::App("api".parse::<AppName>().unwrap()),
         action: Action::Restart,
+        pm2_home: None,
         status: CommandStatus::Running,
         requested_by: "ci".into(),
         token: Some(1),
@@ -351,6 +352,29 @@ fn command(id: &str, key: Option<&str>) -> NewCommand {
         body: None,
         part_of: None,
     }
+}
+
+#[tokio::test]
+async fn commands_of_a_slot_are_those_on_it_and_on_its_process() {
+    let (_folder, store) = fresh().await;
+    let slot = |name: &str| Target::Slot(name.parse().unwrap());
+    let app = |name: &str| Target::App(name.parse().unwrap());
+    let targets = [slot("a"), app("slot-a"), slot("b"), app("a"), app("slot-b")];
+    for (target, id) in targets.iter().zip(["1", "2", "3", "4", "5"]) {
+        let new = NewCommand { target: target.clone(), ..command(id, None) };
+        store.insert_command(new).await.unwrap();
+    }
+    let filter = CommandFilter {
+        server: Some(server()),
+        slot: Some(("a".parse().unwrap(), "slot-a".parse().unwrap())),
+        limit: 10,
+        ..CommandFilter::default()
+    };
+    let found = store.commands(&filter).await.unwrap();
+    let found: Vec<_> = found.iter().map(|it| it.record.id.as_str()).collect();
+    assert_eq!(found, ["2", "1"]);
+    let other = CommandFilter { server: Some("vm2".parse().unwrap()), ..filter };
+    assert_eq!(store.commands(&other).await.unwrap(), []);
 }
 
 /// What is on record of a command, ended in that way.

@@ -262,6 +262,7 @@ async fn commands_left_by_a_crash_are_settled_by_asking() {
             server: "vm1".parse().unwrap(),
             target: wire::Target::App("api".parse().unwrap()),
             action: wire::Action::Restart,
+            pm2_home: None,
             status: wire::CommandStatus::Running,
             requested_by: "ci".into(),
             token: None,

@@ -315,5 +315,26 @@ async fn a_page_about_one_pm2_shows_nothing_of_another() {
         assert_eq!(count(&page, "id=\"c-"), 1, "{page}");
         assert_eq!(page.contains("3 crashes in 10 min"), own == "first", "{page}");
         assert!(page.contains("class=\"plot\"") && !page.contains("instance 0 in "), "{page}");
+        // Its links to all of them stay there, the lists do, and programs are told the same.
+        let narrowed = more.replace('?', "");
+        let all = format!("?server=vm1&#38;app=api&#38;{narrowed}");
+        for list in ["/events", "/commands"] {
+            assert!(page.contains(&format!("href=\"{list}{all}\"")), "{page}");
+        }
+        let events = poller.get_as(&token, &format!("/events{more}")).await.body;
+        assert!(events.contains(&format!("in the {own}")), "{events}");
+        assert!(!events.contains(&format!("in the {other}")), "{events}");
+        assert!(events.contains("name=\"pm2_home\" value=\"/home/"), "{events}");
+        let home = HOMES[usize::from(own == "second")];
+        for (list, least) in [("events", 2), ("commands", 1)] {
+            let told = poller.get_as(&token, &format!("/api/{list}{more}")).await.json();
+            let told = told[list].as_array().unwrap().clone();
+            assert!(
+                told.len() >= least && told.iter().all(|it| it["pm2_home"] == home),
+                "{told:?}"
+            );
+        }
     }
+    let none = poller.get_as(&token, "/api/events?pm2_home=/nowhere").await.json();
+    assert_eq!(none["events"], json!([]));
 }

@@ -196,6 +196,7 @@ fn wanted(filter: &EventFilter, caller: &Caller, stored: &StoredEvent) -> bool {
     caller.may_see(server)
         && filter.server.as_ref().is_none_or(|wanted| wanted == server)
         && filter.app.as_deref().is_none_or(|wanted| app == Some(wanted))
+        && filter.pm2_home.as_deref().is_none_or(|it| event.pm2_home.as_deref() == Some(it))
         && filter.kind.as_deref().is_none_or(|wanted| event.kind.as_str() == wanted)
         && filter.severity.is_none_or(|wanted| event.severity >= wanted)
 }

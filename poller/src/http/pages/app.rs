@@ -34,29 +34,27 @@ pub(super) async fn show(
     let latest = EventFilter {
         server: Some(id.clone()),
         app: Some(name.to_string()),
-        limit: homes::limit(&homes, LATEST),
+        pm2_home: homes.chosen().map(str::to_owned),
+        limit: LATEST,
         ..EventFilter::default()
     };
-    let thrown = EventFilter {
-        kind: Some("exception".to_owned()),
-        limit: homes::limit(&homes, EXCEPTIONS),
-        ..latest.clone()
-    };
+    let thrown =
+        EventFilter { kind: Some("exception".to_owned()), limit: EXCEPTIONS, ..latest.clone() };
     let past = CommandFilter {
         server: Some(id.clone()),
         app: Some(name.to_string()),
-        limit: homes::limit(&homes, LATEST),
+        pm2_home: homes.chosen().map(str::to_owned),
+        limit: LATEST,
         ..CommandFilter::default()
     };
     let read = async {
         let events = app.store.events(&latest).await?;
         let commands = app.store.commands(&past).await?;
         let exceptions = app.store.events(&thrown).await?;
-        let mut server = server(&app, &member, &mut look_back(&app, &visitor).await?);
-        homes::crashes(&app, &homes, &name, &mut server).await?;
+        let server = server(&app, &member, &mut look_back(&app, &visitor).await?);
         Ok((events, commands, exceptions, server))
     };
-    let (mut events, mut commands, mut exceptions, server) = match read.await {
+    let (events, commands, exceptions, server) = match read.await {
         Ok(read) => read,
         Err(error) => return visitor.store_failed(error),
     };
@@ -75,9 +73,6 @@ pub(super) async fn show(
         let detail = format!("{} has no app named {:?}.", member.target.id, name.as_str());
         return visitor.not_found(detail);
     }
-    homes::events(&homes, &mut events, LATEST);
-    homes::events(&homes, &mut exceptions, EXCEPTIONS);
-    homes::commands(&homes, &mut commands, LATEST);
     html(
         AppPage {
             may: act::of_apps(&visitor.caller),

@@ -6,7 +6,6 @@ use dashboards::OverTime;
 use dashboards::chart::{Chart, Note, NoteKind, Point, Range, Series, Unit};
 use wire::{AppName, ServerId, Time};
 
-use super::homes;
 use crate::app::App;
 use crate::http::params::Params;
 use crate::store::{MarkQuery, Series as Stored, StoreError, Subject, Window, WindowQuery};
@@ -79,14 +78,20 @@ pub(super) async fn over_time(
     };
     let window =
         WindowQuery { server: server.clone(), subject, metrics, from, to: now, points: POINTS };
-    let marks = MarkQuery { server: server.clone(), app: name.cloned(), from, limit: MAX_NOTES };
+    let home = of.and_then(|(_, home)| home);
+    let marks = MarkQuery {
+        server: server.clone(),
+        app: name.cloned(),
+        pm2_home: home.map(str::to_owned),
+        from,
+        limit: MAX_NOTES,
+    };
     let read = async {
         let mut window = app.store.window(&window).await?;
-        let mut marks = app.store.marks(&marks).await?;
-        if let Some((name, Some(home))) = of {
+        let marks = app.store.marks(&marks).await?;
+        if let Some(home) = home {
             let is_of = |it: &wire::Instance| it.pm2_home.as_deref() == Some(home);
             window.series.retain(|series| series.instance.as_ref().is_some_and(is_of));
-            homes::marks(app, (server, name, home), from, &mut marks).await?;
         }
         Ok((window, marks))
     };

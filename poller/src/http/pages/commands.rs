@@ -24,6 +24,7 @@ pub(super) async fn show(
     let form = dashboards::CommandFilter {
         server: params.given("server"),
         app: params.given("app"),
+        pm2_home: params.given("pm2_home"),
         status: filter::command_status(&params.given("status")).ok(),
         part_of: params.given("part_of"),
     };

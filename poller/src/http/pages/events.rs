@@ -20,6 +20,7 @@ pub(super) async fn show(
     let form = dashboards::EventFilter {
         server: params.given("server"),
         app: params.given("app"),
+        pm2_home: params.given("pm2_home"),
         kind: params.given("kind"),
         severity: filter::severity(&params.given("severity")).ok(),
         since: params.given("since"),

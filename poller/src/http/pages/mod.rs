@@ -27,7 +27,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dashboards::{AlertRow, CommandRow, Contact, EventRow, Server};
-use wire::{AppName, ServerId, Time};
+use wire::{AppName, ServerId, SmolStr, Time};
 
 use crate::app::App;
 use crate::fleet::Member;
@@ -88,8 +88,8 @@ pub(super) async fn nowhere(
 /// What takes a look back to be known of servers.
 #[derive(Default)]
 struct Past {
-    /// Crashes of the last minutes, by server and app.
-    crashes: BTreeMap<ServerId, BTreeMap<AppName, u32>>,
+    /// Crashes of the last minutes.
+    crashes: BTreeMap<ServerId, BTreeMap<(AppName, Option<SmolStr>), u32>>,
     /// Alerts that are told now; without a server, those of the poller itself.
     alerts: BTreeMap<Option<ServerId>, Vec<AlertRow>>,
 }
@@ -97,9 +97,9 @@ struct Past {
 async fn look_back(app: &App, visitor: &visitor::Visitor) -> Result<Past, StoreError> {
     let since = Time::now().plus_millis(-Server::CRASH_WINDOW_MILLIS);
     let mut past = Past::default();
-    for (server, app, count) in app.store.crashes(since).await? {
+    for (server, app, home, count) in app.store.crashes(since).await? {
         if let (Ok(server), Ok(app)) = (server.parse(), app.parse()) {
-            past.crashes.entry(server).or_default().insert(app, count);
+            past.crashes.entry(server).or_default().insert((app, home.map(Into::into)), count);
         }
     }
     let holding = super::api::alerts::holding(app, &visitor.caller);

@@ -32,29 +32,31 @@ pub(super) async fn show(
         Ok(done) => done,
         Err(error) => return visitor.store_failed(error),
     };
+    // Slots belong to the first of several PM2s: elsewhere its process' name is one like any other.
+    let several = member.state.as_deref().filter(|state| state.homes.len() > 1);
+    let first = several.map(|state| state.pm2.home.clone());
     let latest = EventFilter {
         server: Some(id.clone()),
         app: Some(slot.process.to_string()),
+        pm2_home: first,
         limit: LATEST,
         ..EventFilter::default()
     };
-    // There is no index by slot; of the latest of the server, its own are shown.
-    let commands =
-        CommandFilter { server: Some(id.clone()), limit: 10 * LATEST, ..CommandFilter::default() };
+    let commands = CommandFilter {
+        server: Some(id.clone()),
+        slot: Some((slot.slot.clone(), slot.process.clone())),
+        limit: LATEST,
+        ..CommandFilter::default()
+    };
     let read = async {
         let events = app.store.events(&latest).await?;
         let commands = app.store.commands(&commands).await?;
         Ok((events, commands, look_back(&app, &visitor).await?))
     };
-    let (events, mut commands, mut past) = match read.await {
+    let (events, commands, mut past) = match read.await {
         Ok(read) => read,
         Err(error) => return visitor.store_failed(error),
     };
-    commands.retain(|command| match &command.record.target {
-        wire::Target::Slot(of) => *of == slot.slot,
-        wire::Target::App(of) => *of == slot.process,
-    });
-    commands.truncate(LATEST);
 
     let deployments = exporter::deployments(&app, &id, &slot.slot).await;
     // The one asked for, or the one under way, or the newest.

@@ -15,7 +15,7 @@ async fn marks_are_what_explains_a_chart_and_are_told_short() {
     store.ingest(ingest(cursor("", 0), cursor("e", 4), entries)).await.unwrap();
     let read = async |app: Option<&str>, from: i64, limit: usize| -> Vec<(String, String)> {
         let app = app.map(|app| app.parse().unwrap());
-        let query = MarkQuery { server: server(), app, from: at(from), limit };
+        let query = MarkQuery { server: server(), app, pm2_home: None, from: at(from), limit };
         let marks = store.marks(&query).await.unwrap();
         assert!(marks.iter().all(|mark| mark.severity == Severity::Warning));
         marks.into_iter().map(|mark| (mark.kind, mark.message)).collect()
