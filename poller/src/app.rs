@@ -5,11 +5,13 @@ use std::sync::Arc;
 use service::gzip::Gzip;
 use service::shutdown::Shutdown;
 use service::tls::Acceptor;
+use tokio::sync::Semaphore;
 
 use crate::access::Access;
 use crate::client::Client;
 use crate::commands::Commands;
 use crate::fleet::Fleet;
+use crate::http::Followers;
 use crate::metrics::Metrics;
 use crate::notify::{Board, Status};
 use crate::registry::Registry;
@@ -38,6 +40,10 @@ pub struct App {
     pub alerts: Board,
     /// How receivers of alerts fare.
     pub notify: Status,
+    /// Who follows how much.
+    pub followers: Followers,
+    /// Pages of metrics that are made at a time.
+    pub scrapes: Arc<Semaphore>,
     /// Packs pages of metrics.
     pub gzip: Gzip,
     /// Ends waits and streams when the program stops.

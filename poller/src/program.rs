@@ -11,7 +11,7 @@ use service::shutdown::{Shutdown, hangups};
 use service::tls::Acceptor;
 use service::{Exit, Failure};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use wire::{EventKind, Severity, Time};
 
@@ -21,6 +21,7 @@ use crate::client::Client;
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::http::Followers;
 use crate::metrics::Metrics;
 use crate::notify::{self, Board, Status};
 use crate::poll::Tools;
@@ -125,6 +126,8 @@ impl Program {
             metrics,
             alerts: Board::default(),
             notify: Status::default(),
+            followers: Followers::default(),
+            scrapes: Arc::new(Semaphore::new(http::SCRAPES)),
             gzip: Gzip::default(),
             shutdown,
         };

@@ -1,16 +1,15 @@
 //! Places for those who follow logs: so many in all, and so many for one caller, who keeps nobody
 //! else from them.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use service::limits::whose;
+use service::limits::{Share, Shares, whose};
 use service::problem::ProblemResponse;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -26,46 +25,23 @@ const OF_ONE: usize = 64;
 /// Longest that one who wants to follow waits for a place, as while logs are rotated.
 const ROTATED: Duration = Duration::from_secs(1);
 
+/// Name of a token or user; with the address where no credential is needed.
 type Caller = (String, Option<IpAddr>);
 
 /// Who follows how many logs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Callers(Arc<Mutex<HashMap<Caller, usize>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Callers(Shares<Caller>);
 
-impl Callers {
-    fn counted(&self, caller: Caller) -> Option<Counted> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(caller.clone()).or_default();
-        if *count >= OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Counted { callers: self.clone(), caller })
-    }
-}
-
-#[derive(Debug)]
-struct Counted {
-    callers: Callers,
-    caller: Caller,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut all = self.callers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.caller);
-            }
-        }
+impl Default for Callers {
+    fn default() -> Self {
+        Self(Shares::new(OF_ONE))
     }
 }
 
 /// A place, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    _counted: Counted,
+    _share: Share<Caller>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -88,36 +64,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Address {
 pub(super) async fn place(app: &App, who: &Who, from: &Address) -> Result<Place, ProblemResponse> {
     let busy = |why| ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", why);
     let caller = (who.name().to_owned(), from.0.filter(|_| who.is_anonymous()));
-    let counted = app
+    let share = app
         .callers
-        .counted(caller)
+        .0
+        .take(caller)
         .ok_or_else(|| busy(format!("{:?} follows {OF_ONE} logs already", who.name())))?;
     match timeout(ROTATED, Arc::clone(&app.followers).acquire_owned()).await {
-        Ok(Ok(permit)) => Ok(Place { _counted: counted, _permit: permit }),
+        Ok(Ok(permit)) => Ok(Place { _share: share, _permit: permit }),
         _ => Err(busy(format!("{MAX_FOLLOWERS} readers follow logs already"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_caller_has_so_many_places_and_gets_them_back() {
-        let callers = Callers::default();
-        let of = |name: &str, last: Option<u8>| {
-            callers.counted((name.to_owned(), last.map(|last| IpAddr::from([10, 0, 0, last]))))
-        };
-        let mut held: Vec<Counted> = (0..OF_ONE).map(|_| of("a", None).unwrap()).collect();
-        assert!(of("a", None).is_none());
-        assert!(of("b", None).is_some());
-        held.pop();
-        held.push(of("a", None).unwrap());
-        assert!(of("a", None).is_none());
-        let anonymous: Vec<Counted> = (0..OF_ONE).filter_map(|_| of("x", Some(1))).collect();
-        assert!(anonymous.len() == OF_ONE && of("x", Some(1)).is_none());
-        assert!(of("x", Some(2)).is_some());
-        drop((held, anonymous));
-        assert!(callers.0.lock().unwrap().is_empty());
     }
 }

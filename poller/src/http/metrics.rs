@@ -2,6 +2,7 @@
 //! that say so, and one that left the registry has none at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -9,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use dashboards::ServerStatus;
 use exposition::{Family, Format, Kind, Labels, Source, Writer, write_states};
 use service::problem::ProblemResponse;
+use tokio::time::timeout;
 use wire::Time;
 
 use super::Reader;
@@ -90,6 +92,10 @@ const INFO: Family = Family {
     help: "What the registry and its exporter say of the server.",
 };
 
+/// Pages that are made at a time: of a large fleet each is tens of megabytes.
+pub(crate) const SCRAPES: usize = 2;
+/// Longest that one waits for its turn: as long as Prometheus waits unless it is told otherwise.
+const TURN: Duration = Duration::from_secs(10);
 /// A page smaller than this is sent as it is.
 const WORTH_GZIP: usize = 1024;
 
@@ -98,8 +104,15 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Response {
-    // A thousand servers are tens of megabytes: others are not kept waiting for that.
+    let Ok(Ok(turn)) = timeout(TURN, Arc::clone(&app.scrapes).acquire_owned()).await else {
+        let detail = format!("{SCRAPES} pages of metrics are being made, and others wait");
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return ProblemResponse::new(status, "busy", detail).into_response();
+    };
+    // Others are not kept waiting for that. It goes on when nobody waits for it any more, and so
+    // does its turn.
     let make = move || {
+        let _turn = turn;
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let format = Format::from_accept(accept);
         let page = page(&app, &caller, format);

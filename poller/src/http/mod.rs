@@ -26,6 +26,9 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use crate::access::Caller;
 use crate::app::App;
 
+pub use api::place::Followers;
+pub(crate) use metrics::SCRAPES;
+
 /// Largest body of a request.
 const MAX_REQUEST: usize = 64 * 1024;
 

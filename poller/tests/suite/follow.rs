@@ -98,3 +98,29 @@ async fn a_user_who_is_removed_or_limited_sees_no_more() {
     assert_eq!(gone.status, 204);
     ends("the stream of a user who is gone", stream).await;
 }
+
+#[tokio::test]
+async fn one_who_follows_much_keeps_nobody_else_from_it() {
+    let poller = Poller::start(Vec::new()).await;
+    let [greedy, other] = [
+        poller.token("greedy", Role::Viewer, &[]).await,
+        poller.token("other", Role::Viewer, &[]).await,
+    ];
+    let number = poller
+        .app
+        .store
+        .tokens()
+        .await
+        .unwrap()
+        .iter()
+        .find(|it| it.name == "greedy")
+        .map(|it| it.id);
+    let held: Vec<_> = std::iter::from_fn(|| poller.app.followers.take(number, None)).collect();
+    assert_eq!(held.len(), 500);
+    let refused = poller.get_as(&greedy, EVENTS).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.json()["detail"], "\"greedy\" has 500 streams open already");
+    let one = follow(&poller, EVENTS, ("authorization", &format!("Bearer {other}"))).await;
+    drop((held, one));
+    follow(&poller, EVENTS, ("authorization", &format!("Bearer {greedy}"))).await;
+}

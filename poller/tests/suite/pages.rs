@@ -6,7 +6,7 @@ use pm2_poller::access::Role;
 use serde_json::{Value, json};
 use wire::EventKind;
 
-use crate::support::{Exporter, Poller, until};
+use crate::support::{Exporter, Poller, target, until};
 
 /// Actions of the buttons on a page, by the addresses that they lead to.
 fn offered(html: &str, place: &str) -> Vec<String> {
@@ -337,4 +337,17 @@ async fn a_page_about_one_pm2_shows_nothing_of_another() {
     }
     let none = poller.get_as(&token, "/api/events?pm2_home=/nowhere").await.json();
     assert_eq!(none["events"], json!([]));
+}
+
+#[tokio::test]
+async fn an_app_that_is_not_there_has_no_page() {
+    let exporter = Exporter::start().await;
+    let poller =
+        Poller::start(vec![exporter.target("vm1"), target("away", "http://127.0.0.1:9")]).await;
+    poller.until_status("vm1", "online").await;
+    for server in ["vm1", "away"] {
+        let page = poller.get(&format!("/servers/{server}/apps/nope")).await;
+        assert_eq!(page.status, 404, "{}", page.body);
+        assert!(page.body.contains(&format!("{server} has no app named &#34;nope&#34;.")));
+    }
 }

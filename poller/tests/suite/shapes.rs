@@ -195,3 +195,20 @@ async fn pages_are_made_and_show_what_is_known() {
     let wrong = poller.get("/events?since=yesterday").await.body;
     assert!(wrong.contains("is neither a time"), "{wrong}");
 }
+
+#[tokio::test]
+async fn pages_of_metrics_are_made_two_at_a_time_and_others_wait_their_turn() {
+    let poller = Poller::start(Vec::new()).await;
+    let scrapes = || std::sync::Arc::clone(&poller.app.scrapes);
+    let both = scrapes().try_acquire_many_owned(2).unwrap();
+    assert!(scrapes().try_acquire_owned().is_err());
+    let mut scraped = std::pin::pin!(poller.get("/metrics"));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut scraped).await;
+    assert!(early.is_err(), "{early:?}");
+    drop(both);
+    let page = scraped.await;
+    assert!(page.status == 200 && page.body.contains("pm2_poller_build_info"), "{page:?}");
+    let _both = scrapes().try_acquire_many_owned(2).unwrap();
+    let refused = poller.get("/metrics").await;
+    assert!(refused.status == 503 && refused.json()["type"] == "busy", "{refused:?}");
+}

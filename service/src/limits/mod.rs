@@ -8,6 +8,7 @@ mod connections;
 mod network;
 mod phase;
 mod settings;
+mod shares;
 
 pub use allowance::Allowance;
 pub(crate) use body::{Followed, Timed};
@@ -17,6 +18,7 @@ pub use network::Network;
 pub use phase::Waits;
 pub(crate) use phase::{Doing, Phase};
 pub use settings::Reach;
+pub use shares::{Share, Shares};
 
 use std::net::IpAddr;
 use std::time::Duration;

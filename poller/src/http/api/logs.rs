@@ -15,8 +15,8 @@ use super::pass::{self, Bounds};
 use super::place::Place;
 use super::{app_name, member};
 use crate::app::App;
-use crate::http::Reader;
 use crate::http::params::{Params, Wrong};
+use crate::http::{Peer, Reader};
 
 /// Most bytes of one answer; a log that is followed may be of any length.
 const MOST: u64 = 64 * 1024 * 1024;
@@ -28,13 +28,14 @@ const SILENT: Duration = Duration::from_secs(3600);
 pub(super) async fn show(
     Reader(caller): Reader,
     State(app): State<Arc<App>>,
+    peer: Peer,
     Path((id, name)): Path<(String, String)>,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, ProblemResponse> {
     let (path, follow) = path(&name, params)?;
     let member = member(&app, &caller, &id)?;
-    let place = Place::take(&app, caller, Some(member.target.id.clone()))?;
+    let place = Place::take(&app, (caller, peer), Some(member.target.id.clone()))?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let events = accept.is_some_and(|accept| accept.contains("text/event-stream"));
     let form = if events { pass::EVENTS } else { pass::TEXT };

@@ -13,7 +13,7 @@ mod logs;
 mod me;
 mod openapi;
 pub(super) mod pass;
-mod place;
+pub(super) mod place;
 mod registry;
 mod selections;
 mod servers;

@@ -1,20 +1,45 @@
 //! Who follows something, for as long as they may.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use service::limits::{Share, Shares, whose};
 use service::problem::ProblemResponse;
 use tokio::time::Instant;
 use wire::ServerId;
 
 use crate::access::Caller;
 use crate::app::App;
+use crate::http::Peer;
 
 /// Streams at a time.
 const MOST: i64 = 1000;
+/// The same of one token or user, or of one address without a credential.
+const OF_ONE: usize = 500;
 /// How often is looked whether somebody still may.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Number of a token or user; an address without a credential.
+type Follower = (Option<i64>, Option<IpAddr>);
+
+/// Who follows how much.
+#[derive(Clone, Debug)]
+pub struct Followers(Shares<Follower>);
+
+impl Followers {
+    /// One more for them; `None` where they have as many as one caller gets.
+    pub fn take(&self, number: Option<i64>, address: Option<IpAddr>) -> Option<Share<Follower>> {
+        self.0.take((number, address))
+    }
+}
+
+impl Default for Followers {
+    fn default() -> Self {
+        Self(Shares::new(OF_ONE))
+    }
+}
 
 /// A place among the streams, given back when the stream ends.
 pub(super) struct Place {
@@ -23,24 +48,31 @@ pub(super) struct Place {
     /// What is followed is of this server.
     server: Option<ServerId>,
     look: Instant,
+    _share: Share<Follower>,
 }
 
 impl Place {
     /// Takes one for somebody who may.
     ///
     /// # Errors
-    /// 503: all are taken.
+    /// 503: all are taken, or as many as one caller gets.
     pub(super) fn take(
         app: &Arc<App>,
-        caller: Caller,
+        (caller, Peer(address)): (Caller, Peer),
         server: Option<ServerId>,
     ) -> Result<Self, ProblemResponse> {
+        let busy = |why| ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", why);
+        let number = caller.token();
+        let address = number.is_none().then(|| whose(address));
+        let share = app.followers.take(number, address).ok_or_else(|| {
+            busy(format!("{:?} has {OF_ONE} streams open already", caller.name()))
+        })?;
         if app.metrics.streams.get() >= MOST {
-            let detail = format!("{MOST} streams are open already");
-            return Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+            return Err(busy(format!("{MOST} streams are open already")));
         }
         app.metrics.streams.inc();
-        Ok(Self { app: Arc::clone(app), caller, server, look: Instant::now() + LOOK })
+        let look = Instant::now() + LOOK;
+        Ok(Self { app: Arc::clone(app), caller, server, look, _share: share })
     }
 
     pub(super) fn app(&self) -> &App {

@@ -15,8 +15,8 @@ use super::member;
 use super::pass::{self, Bounds, TEXT};
 use super::place::Place;
 use crate::app::App;
-use crate::http::Reader;
 use crate::http::params::Params;
+use crate::http::{Peer, Reader};
 
 /// Largest list of deployments that is read.
 const MAX_LIST: usize = 4 << 20;
@@ -104,6 +104,7 @@ pub(super) async fn deployment(
 pub(super) async fn log(
     Reader(caller): Reader,
     State(app): State<Arc<App>>,
+    peer: Peer,
     Path((id, slot, deployment)): Path<(String, String, String)>,
     mut params: Params,
 ) -> Result<Response, ProblemResponse> {
@@ -111,7 +112,7 @@ pub(super) async fn log(
     params.end()?;
     let member = member(&app, &caller, &id)?;
     let (slot, deployment) = (slot_id(&slot)?, deployment_id(&deployment)?);
-    let place = Place::take(&app, caller, Some(member.target.id.clone()))?;
+    let place = Place::take(&app, (caller, peer), Some(member.target.id.clone()))?;
     let path = format!("/api/slots/{slot}/deployments/{deployment}/log?follow={follow}");
     let silence = if follow { FOLLOWED } else { READ };
     let bounds = Bounds { bytes: MAX_LOG, silence };

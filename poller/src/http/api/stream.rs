@@ -24,7 +24,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::http::error::store_failed;
 use crate::http::params::Params;
-use crate::http::{Reader, filter};
+use crate::http::{Peer, Reader, filter};
 use crate::store::{EventFilter, StoredEvent};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -52,6 +52,7 @@ struct Following {
 pub(super) async fn follow(
     Reader(caller): Reader,
     State(app): State<Arc<App>>,
+    peer: Peer,
     headers: HeaderMap,
     mut params: Params,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ProblemResponse> {
@@ -67,7 +68,7 @@ pub(super) async fn follow(
     // What a browser came to last is newer than the address that it began with.
     let after = sent.transpose()?.or(after);
     filter.limit = PAGE;
-    let place = Place::take(&app, caller, None)?;
+    let place = Place::take(&app, (caller, peer), None)?;
     // Before the store is looked at: what comes meanwhile comes twice, and never not at all.
     let live = app.store.follow();
     let mut following = Following {
