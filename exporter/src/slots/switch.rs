@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use wire::CommandId;
+use wire::{CommandId, RestartCause};
 
 use super::child::Task;
 use super::log::Log;
@@ -140,6 +140,14 @@ impl Runner<'_> {
         }
     }
 
+    /// Why the process starts anew: what is exchanged for itself is restarted.
+    fn cause(&self) -> RestartCause {
+        match &self.managed.state().standing.change {
+            Some(change) if change.from == change.to => RestartCause::Manual,
+            _ => RestartCause::Deploy,
+        }
+    }
+
     /// Exchanges the slot's process. A PM2 that is away is waited for, but not for ever.
     pub(super) async fn switch(&self, to: &Occupant, reclaim: bool) -> Result<Went, Cut> {
         let place = &self.managed.place;
@@ -159,10 +167,10 @@ impl Runner<'_> {
             };
             let turn = Arc::clone(self.turn).acquire_owned().await;
             let cut_off = self.cut_off.load(Ordering::Relaxed);
-            self.workshop.intend(place, true);
+            self.workshop.intend(place, Some(self.cause()));
             let result = self.workshop.exchange(place, &wanted, reclaim, cut_off).await;
             self.workshop.look().await;
-            self.workshop.intend(place, false);
+            self.workshop.intend(place, None);
             drop(turn);
             match result {
                 Ok(()) => return Ok(Went::Well),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
-use wire::{PortOwner, RestartCause};
+use wire::{PortOwner, Process, RestartCause};
 
 use super::config::Settings;
 use super::env::{self, Env};
@@ -117,12 +117,19 @@ impl Workshop {
         Self { watched: Some(Arc::clone(home)), ..workshop }
     }
 
-    /// Tells the process table that the slot's next start is a deployment, or that it was.
-    pub fn intend(&self, place: &SlotPlace, begins: bool) {
+    /// Tells the process table why the slot's process is about to be replaced, or that it was.
+    pub fn intend(&self, place: &SlotPlace, cause: Option<RestartCause>) {
         if let (Some(home), Some(name)) = (&self.watched, place.process()) {
-            let intent = begins.then_some(Intent::Restart(RestartCause::Deploy));
-            home.table(|table| table.intend(&name, intent));
+            home.table(|table| table.intend(&name, cause.map(Intent::Replace)));
         }
+    }
+
+    /// What PM2 was last seen to run as the slot's process.
+    pub fn processes(&self, place: &SlotPlace) -> Vec<Process> {
+        let (Some(home), Some(name)) = (&self.watched, place.process()) else { return Vec::new() };
+        let mut all = home.processes(|_| Default::default());
+        all.retain(|process| process.instance.name == name);
+        all
     }
 
     /// Has the process table see what PM2 has now.

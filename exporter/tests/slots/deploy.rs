@@ -33,6 +33,12 @@ async fn a_slot_is_deployed_rolled_back_stopped_and_restarted() {
         let answer = stage.post("/api/slots/a/rollback?wait=150s", &body).await;
         let record: Value = answer.json().unwrap();
         assert_eq!(record["status"], "succeeded", "{record:#}");
+        let [before, after] = [&record["before"], &record["after"]];
+        for side in [before, after] {
+            let one = side.as_array().is_some_and(|it| it.len() == 1);
+            assert!(one && side[0]["name"] == "slot-a" && side[0]["pid"].is_u64(), "{record:#}");
+        }
+        assert_ne!(before[0]["pid"], after[0]["pid"], "{record:#}");
         assert_eq!(stage.get("a", "/").await.unwrap(), text);
     }
     let answer =
@@ -58,8 +64,28 @@ async fn a_slot_is_deployed_rolled_back_stopped_and_restarted() {
     assert!(back.text.contains("succeeded"), "{}", back.text);
     assert_eq!(stage.get("a", "/").await.unwrap(), "one");
     // The old admin panel's calls, with the bare slot id.
+    let causes = async || {
+        let state: Value = stage.client.json("/api/state").await.unwrap();
+        let slot = state["processes"].as_array().unwrap().iter().find(|it| it["name"] == "slot-a");
+        let restarts = &slot.unwrap()["restarts"];
+        ["deploy", "manual"].map(|cause| restarts[cause].as_u64().unwrap_or_default())
+    };
+    let [deploys, by_hand] = causes().await;
+    assert!(deploys >= 7, "each switch, the stop and back again: {deploys}");
     let old = stage.post("/api/restart/a", &json!({})).await;
     assert_eq!(old.json::<Value>().unwrap()["success"], true, "{}", old.text);
+    // What is started anew as it was is restarted, by whichever address.
+    assert_eq!(causes().await, [deploys, by_hand + 1]);
+    let env = json!({"env": {"OWN": "x"}});
+    for (path, body) in [("restart", json!({})), ("env", env)] {
+        let path = format!("/api/slots/a/{path}?wait=150s");
+        let answer = match body.get("env") {
+            None => stage.post(&path, &body).await,
+            Some(_) => stage.client.put(&path, &body).await.unwrap(),
+        };
+        assert!(answer.text.contains("succeeded"), "{}", answer.text);
+    }
+    assert_eq!(causes().await, [deploys, by_hand + 3]);
     let status: Value = stage.client.json("/api/processes/a/status").await.unwrap();
     assert_eq!(status["type"], "deployed");
     assert_eq!(status["pm2"]["name"], "slot-a");

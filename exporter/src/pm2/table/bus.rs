@@ -128,7 +128,7 @@ impl Table {
         let cause = match (event.outgoing, over_memory, asked, intent) {
             (true, ..) => Some(RestartCause::Reload),
             (_, true, ..) => Some(RestartCause::Oom),
-            (_, _, true, Some(Intent::Restart(cause))) => Some(cause),
+            (_, _, true, Some(Intent::Restart(cause) | Intent::Replace(cause))) => Some(cause),
             (_, _, true, _) => Some(RestartCause::Manual),
             _ if done => None,
             _ => Some(RestartCause::Crash),
@@ -139,6 +139,7 @@ impl Table {
             row.end = match (intent.filter(|_| asked && !over_memory), cause) {
                 (Some(Intent::Stop), _) => End::Stopped,
                 (Some(Intent::Restart(cause)), _) => End::ByItself(cause),
+                (Some(Intent::Replace(cause)), _) => End::Replaced(cause),
                 (None, _) if asked && !over_memory => End::Asked,
                 (None, Some(cause)) if !left => End::ByItself(cause),
                 // PM2 starts it again only when it is asked to, or at a time set for it.
@@ -213,7 +214,7 @@ impl Table {
         let intent = self.intents.get(&row.instance.name).copied();
         let orphaned = self.orphans.remove(&row.instance);
         let cause = match row.end {
-            End::ByItself(cause) => Some(cause),
+            End::ByItself(cause) | End::Replaced(cause) => Some(cause),
             End::Asked => {
                 row.undecided = Undecided::Asked;
                 None
@@ -225,7 +226,7 @@ impl Table {
             }
             // A slot's new process, in the place of a deleted one.
             End::Not if new => match intent {
-                Some(Intent::Restart(cause @ RestartCause::Deploy)) => Some(cause),
+                Some(Intent::Replace(cause)) => Some(cause),
                 _ => orphaned.then_some(RestartCause::Unknown),
             },
             End::Not | End::Stopped => None,

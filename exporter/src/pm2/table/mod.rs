@@ -44,6 +44,8 @@ pub struct Outcome {
 pub enum Intent {
     /// Ends and starts again, for this reason.
     Restart(RestartCause),
+    /// Is deleted, and another is started in its place, for this reason.
+    Replace(RestartCause),
     /// Ends for good.
     Stop,
 }
@@ -66,6 +68,8 @@ enum End {
     Not,
     /// By itself: what follows is a restart of this cause.
     ByItself(RestartCause),
+    /// Another is started in its place for this cause: it may be deleted by now.
+    Replaced(RestartCause),
     /// PM2 was asked to end it, and may say why.
     Asked,
     /// PM2 was asked to stop it, gave up on it, or leaves it as it is done: what follows is a start.
@@ -93,7 +97,7 @@ impl Row {
     /// It does not run, PM2 does not start it again by itself, and it may be deleted by now: the
     /// bus does not say.
     fn may_be_gone(&self) -> bool {
-        matches!(self.end, End::Asked | End::Stopped | End::ByItself(RestartCause::Deploy))
+        matches!(self.end, End::Asked | End::Stopped | End::Replaced(_))
             && !matches!(self.listed.status, Status::Online)
     }
 

@@ -46,11 +46,17 @@ impl Manager {
             Ok(state) => *managed.state() = state,
             Err(error) => return self.end_early(managed, job, error.to_string()),
         }
+        let before = self.workshop.processes(&managed.place);
+        job.record.send_modify(|record| record.before = before);
         if let Err(message) = self.begin(managed, &id, &job.asked.ask).await {
             return self.end_early(managed, job, message);
         }
         let runner = self.runner(managed, deploy.as_ref(), job.asked.ask.reclaim(), false);
         let end = runner.run().await;
+        // What PM2 has started meanwhile has a pid now.
+        self.workshop.look().await;
+        let after = self.workshop.processes(&managed.place);
+        job.record.send_modify(|record| record.after = after);
         drop(lane);
         let cut = match end {
             Ok(end) => {

@@ -258,18 +258,19 @@ fn a_start_after_pm2_gave_up_is_no_crash() {
 }
 
 #[test]
-fn a_deploy_by_this_program_is_counted_for_the_new_process() {
-    let mut table = Table::default();
-    let (old, new) = (listed(4, "slot-a", 10, 0), listed(9, "slot-a", 20, 0));
-    list(&mut table, std::slice::from_ref(&old));
-    table.intend(&old.name, Some(Intent::Restart(RestartCause::Deploy)));
-    ended_by_request(&mut table, &old);
-    // What is started over the socket is called stopped until PM2 has told of its start.
-    said(&mut table, "online", Status::Stopped, &new);
-    said(&mut table, "start", Status::Online, &new);
-    list(&mut table, &[new]);
-    assert_eq!(
-        process(&table, "slot-a").restarts,
-        RestartCounts { deploy: 1, ..Default::default() }
-    );
+fn what_this_program_replaces_is_counted_for_the_new_process() {
+    for cause in [RestartCause::Deploy, RestartCause::Manual] {
+        let mut table = Table::default();
+        let (old, new) = (listed(4, "slot-a", 10, 0), listed(9, "slot-a", 20, 0));
+        list(&mut table, std::slice::from_ref(&old));
+        table.intend(&old.name, Some(Intent::Replace(cause)));
+        ended_by_request(&mut table, &old);
+        // What is started over the socket is called stopped until PM2 has told of its start.
+        said(&mut table, "online", Status::Stopped, &new);
+        said(&mut table, "start", Status::Online, &new);
+        list(&mut table, &[new]);
+        let mut expected = RestartCounts::default();
+        expected.add(cause, 1);
+        assert_eq!(process(&table, "slot-a").restarts, expected);
+    }
 }
