@@ -42,6 +42,13 @@ fn command() -> Command {
             Command::new("token").about("Tokens").subcommand_required(true).subcommand(
                 Command::new("create")
                     .about("Print a new token and the [[tokens]] block for its configuration")
+                    .arg(
+                        Arg::new("config")
+                            .long("config")
+                            .value_name("FILE")
+                            .default_value("exporter.toml")
+                            .help("Where the block is to stand; it is named, and neither read nor changed"),
+                    )
                     .arg(Arg::new("name").long("name").value_name("NAME").required(true).help("Who uses it"))
                     .arg(
                         Arg::new("scope")
@@ -195,12 +202,14 @@ fn create_token(matches: &ArgMatches) -> Result<(), Failure> {
         let millis = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
         more += &format!("expires = \"{}\"\n", Time::now().plus_millis(millis));
     }
+    let file: &String = matches.get_one("config").context("--config is missing")?;
     let token = Token::new(Issuer::Exporter).context("no random numbers")?;
     let mut out = std::io::stdout().lock();
     let written = writeln!(
         out,
-        "# For exporter.toml. The token itself is on the last line: it is shown only this once.\n\
+        "# For {}. The token itself is on the last line: it is shown only this once.\n\
          [[tokens]]\nname = \"{name}\"\nsha256 = \"{}\"\nscopes = [{}]\n{more}\n{}",
+        file.escape_debug(),
         token.hash(),
         scopes.join(", "),
         token.reveal()

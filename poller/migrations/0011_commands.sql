@@ -8,3 +8,6 @@ UPDATE commands SET pm2_home = substr(summary, instr('; ' || summary, '; pm2_hom
     WHERE instr('; ' || summary, '; pm2_home: ') > 0;
 UPDATE commands SET pm2_home = substr(pm2_home, 1, length(pm2_home) - 12)
     WHERE pm2_home LIKE '%; save: true';
+
+-- A ratio was kept as bytes.
+UPDATE OR IGNORE metrics SET unit = '' WHERE name = 'heap_usage' AND unit = 'bytes';

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
-use wire::{HostReadings, Readings, Time};
+use wire::{CustomMetric, HostReadings, Readings, Time};
 
 use super::noise::{between, part};
 
@@ -52,7 +52,6 @@ pub(super) fn process(seed: u64, is_node: bool, since: Time, at: Time) -> Readin
         ("event_loop_latency", rounded(lag, 1e5)),
         ("event_loop_latency_p95", rounded(lag * 2.7, 1e5)),
         ("heap_size", heap_size as f64),
-        ("heap_usage", rounded(heap / heap_size as f64, 1e4)),
         ("heap_used", rounded(heap, 0.01)),
         ("http_latency", rounded(latency, 1e3)),
         ("http_latency_p95", rounded(latency * 4.0, 1e3)),
@@ -72,7 +71,11 @@ pub(super) fn process(seed: u64, is_node: bool, since: Time, at: Time) -> Readin
         log_out_bytes: Some((age * load * 900.0) as u64),
         log_err_bytes: Some((age / 60.0) as u64 * 81),
         node,
-        custom: Vec::new(),
+        custom: vec![CustomMetric {
+            name: "Heap Usage".into(),
+            value: rounded(100.0 * heap / heap_size as f64, 100.0),
+            unit: "%".into(),
+        }],
     }
 }
 

@@ -98,6 +98,18 @@ impl Parameters {
     }
 }
 
+/// No parameter at all.
+pub(super) struct NoParameters;
+
+impl<S: Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemResponse> {
+        Parameters::from_request_parts(parts, state).await?.end("none")?;
+        Ok(Self)
+    }
+}
+
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(100).collect()
 }

@@ -17,7 +17,7 @@ use wire::{
 
 use super::Reads;
 use super::body::Body;
-use super::query::{Parameters, shown};
+use super::query::{NoParameters, Parameters, shown};
 use crate::access::{Scope, Who};
 use crate::app::App;
 use crate::slots::ask::{Ask, NotTaken, new_id};
@@ -89,7 +89,11 @@ impl Caller {
     }
 }
 
-pub(super) async fn list(Reads(who): Reads, State(app): State<Arc<App>>) -> Json<SlotList> {
+pub(super) async fn list(
+    Reads(who): Reads,
+    _: NoParameters,
+    State(app): State<Arc<App>>,
+) -> Json<SlotList> {
     let processes = app.processes();
     let mut slots = app.slots(&processes);
     slots.retain(|slot| who.reaches_slot(&slot.slot));
@@ -98,6 +102,7 @@ pub(super) async fn list(Reads(who): Reads, State(app): State<Arc<App>>) -> Json
 
 pub(super) async fn show(
     Reads(who): Reads,
+    _: NoParameters,
     State(app): State<Arc<App>>,
     Path(slot): Path<String>,
 ) -> Result<Json<Slot>, ProblemResponse> {
@@ -276,6 +281,7 @@ pub(super) async fn command(
 
 pub(super) async fn deployments(
     Reads(who): Reads,
+    _: NoParameters,
     State(app): State<Arc<App>>,
     Path(slot): Path<String>,
 ) -> Result<Json<DeploymentList>, ProblemResponse> {
@@ -287,6 +293,7 @@ pub(super) async fn deployments(
 
 pub(super) async fn deployment(
     Reads(who): Reads,
+    _: NoParameters,
     State(app): State<Arc<App>>,
     Path((slot, id)): Path<(String, String)>,
 ) -> Result<Json<Deployment>, ProblemResponse> {

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use service::problem::ProblemResponse;
 
 use super::Reads;
+use super::query::NoParameters;
 use crate::app::App;
 
 /// The program is alive.
@@ -32,7 +33,11 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<String, Proble
     Err(ProblemResponse::new(status, "pm2_unavailable", words))
 }
 
-pub(super) async fn show(Reads(who): Reads, State(app): State<Arc<App>>) -> Json<wire::State> {
+pub(super) async fn show(
+    Reads(who): Reads,
+    _: NoParameters,
+    State(app): State<Arc<App>>,
+) -> Json<wire::State> {
     let mut state = app.state().await;
     who.limit(&mut state);
     Json(state)

@@ -43,7 +43,6 @@ fn known(kind: &str, unit: &str) -> Option<(&'static str, f64)> {
     Some(match kind {
         "internal/v8/heap/total" => ("heap_size", memory),
         "internal/v8/heap/used" => ("heap_used", memory),
-        "internal/v8/heap/usage" => ("heap_usage", 0.01),
         "internal/libuv/handles" => ("active_handles", 1.0),
         "internal/libuv/requests" => ("active_requests", 1.0),
         "internal/libuv/latency/p50" => ("event_loop_latency", time),
@@ -128,7 +127,6 @@ mod tests {
             ("active_handles", 4.0),
             ("event_loop_latency", 0.0),
             ("event_loop_latency_p95", 0.25),
-            ("heap_usage", 0.5),
             ("heap_used", 5.5 * 1024.0 * 1024.0),
             ("http_rate", 3.95),
         ];
@@ -136,7 +134,9 @@ mod tests {
             metrics.node.iter().map(|(k, v)| (k.as_str(), *v)).collect::<Vec<_>>(),
             expected
         );
-        assert!(metrics.custom.is_empty());
+        // What has no name of its own is told as PM2 tells it.
+        let usage = CustomMetric { name: "Heap Usage".into(), value: 50.0, unit: "%".into() };
+        assert_eq!(metrics.custom, [usage]);
     }
 
     #[test]

@@ -328,7 +328,7 @@ async fn further(
 fn node_unit(name: &str) -> &'static str {
     match name {
         "http_rate" => "per_second",
-        _ if name.starts_with("heap") => "bytes",
+        "heap_used" | "heap_size" => "bytes",
         _ if name.starts_with("event_loop_latency") => "seconds",
         _ if name.starts_with("http_latency") => "seconds",
         _ => "",

@@ -40,13 +40,14 @@ const OF_HOSTS: [(&str, &str, Unit); 4] = [
 const ALWAYS: [&str; 2] = ["cpu", "memory"];
 
 /// Metrics that have a place of their own elsewhere, or stand beside a drawn one.
-const NOT_DRAWN: [&str; 8] = [
+const NOT_DRAWN: [&str; 9] = [
     "restarts",
     "threads",
     "up",
     "event_loop_latency_p95",
     "heap_size",
     "heap_usage",
+    "Heap Usage",
     "active_requests",
     "http_latency_p95",
 ];
