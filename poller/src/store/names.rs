@@ -18,10 +18,45 @@ const UNSEEN: i64 = 48 * 3_600_000;
 /// `last_seen` is written again when it is this old, in milliseconds.
 const SEEN_AGAIN: i64 = 3_600_000;
 
+/// How names of one kind are written.
+struct Kind {
+    what: &'static str,
+    seen: &'static str,
+    forget: &'static str,
+}
+
+const INSTANCES: Kind = Kind {
+    what: "process names",
+    seen: "UPDATE instances SET last_seen = ? WHERE id = ?",
+    forget: "DELETE FROM instances WHERE server = ? AND last_seen < ?",
+};
+const METRICS: Kind = Kind {
+    what: "metric names",
+    seen: "UPDATE metrics SET last_seen = ? WHERE id = ?",
+    forget: "DELETE FROM metrics WHERE server = ? AND last_seen < ?",
+};
+
 #[derive(Clone, Copy, Debug)]
 struct Name {
     id: i64,
     last_seen: i64,
+}
+
+impl Name {
+    /// Its number; that it was seen is written down now and then.
+    async fn seen(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        kind: &Kind,
+        now: i64,
+    ) -> Result<i64> {
+        if now.saturating_sub(self.last_seen) > SEEN_AGAIN {
+            let connection = transaction.write().await?;
+            sqlx::query(kind.seen).bind(now).bind(self.id).execute(connection).await?;
+            self.last_seen = now;
+        }
+        Ok(self.id)
+    }
 }
 
 /// The names of all servers whose samples were written lately.
@@ -57,6 +92,27 @@ impl<K: Hash + Eq> Known<K> {
         };
         self.next = if place + 1 < self.all.len() { place + 1 } else { 0 };
         self.all.get_index_mut(place).map(|(_, name)| name)
+    }
+
+    /// Room for one more: where there are too many, those that nobody saw for long make it.
+    async fn make_room(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        kind: &Kind,
+        server: i64,
+        now: i64,
+    ) -> Result<()> {
+        if self.all.len() < MAX_NAMES {
+            return Ok(());
+        }
+        let old = now - UNSEEN;
+        let connection = transaction.write().await?;
+        let gone = sqlx::query(kind.forget).bind(server).bind(old).execute(connection).await?;
+        self.all.retain(|_, name| name.last_seen >= old);
+        match gone.rows_affected() {
+            0 => Err(StoreError::TooMany(kind.what)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -131,24 +187,9 @@ impl ServerNames {
     ) -> Result<i64> {
         let now = now.as_millis();
         if let Some(known) = self.instances.get(instance) {
-            if now.saturating_sub(known.last_seen) > SEEN_AGAIN {
-                sqlx::query("UPDATE instances SET last_seen = ? WHERE id = ?")
-                    .bind(now)
-                    .bind(known.id)
-                    .execute(transaction.write().await?)
-                    .await?;
-                known.last_seen = now;
-            }
-            return Ok(known.id);
+            return known.seen(transaction, &INSTANCES, now).await;
         }
-        if self.instances.all.len() >= MAX_NAMES {
-            let sql = "DELETE FROM instances WHERE server = ? AND last_seen < ?";
-            let gone = forget(transaction.write().await?, sql, server, now).await?;
-            self.instances.all.retain(|_, name| name.last_seen >= now - UNSEEN);
-            if !gone {
-                return Err(StoreError::TooMany("process names"));
-            }
-        }
+        self.instances.make_room(transaction, &INSTANCES, server, now).await?;
         let id = sqlx::query_scalar(
             "INSERT INTO instances (server, name, namespace, instance_id, pm2_home, last_seen) \
              VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
@@ -175,24 +216,9 @@ impl ServerNames {
     ) -> Result<i64> {
         let now = now.as_millis();
         if let Some(known) = self.metrics.get(&Metric { name, unit }) {
-            if now.saturating_sub(known.last_seen) > SEEN_AGAIN {
-                sqlx::query("UPDATE metrics SET last_seen = ? WHERE id = ?")
-                    .bind(now)
-                    .bind(known.id)
-                    .execute(transaction.write().await?)
-                    .await?;
-                known.last_seen = now;
-            }
-            return Ok(known.id);
+            return known.seen(transaction, &METRICS, now).await;
         }
-        if self.metrics.all.len() >= MAX_NAMES {
-            let sql = "DELETE FROM metrics WHERE server = ? AND last_seen < ?";
-            let gone = forget(transaction.write().await?, sql, server, now).await?;
-            self.metrics.all.retain(|_, name| name.last_seen >= now - UNSEEN);
-            if !gone {
-                return Err(StoreError::TooMany("metric names"));
-            }
-        }
+        self.metrics.make_room(transaction, &METRICS, server, now).await?;
         let id = sqlx::query_scalar(
             "INSERT INTO metrics (server, name, unit, last_seen) VALUES (?, ?, ?, ?) RETURNING id",
         )
@@ -205,17 +231,6 @@ impl ServerNames {
         self.metrics.all.insert((name.into(), unit.into()), Name { id, last_seen: now });
         Ok(id)
     }
-}
-
-/// Whether names that nobody saw for long made room.
-async fn forget(
-    connection: &mut SqliteConnection,
-    sql: &'static str,
-    server: i64,
-    now: i64,
-) -> Result<bool> {
-    let done = sqlx::query(sql).bind(server).bind(now - UNSEEN).execute(connection).await?;
-    Ok(done.rows_affected() > 0)
 }
 
 #[cfg(test)]
