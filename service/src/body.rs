@@ -38,9 +38,7 @@ pub fn arguments(action: Action, body: &[u8]) -> Result<BTreeMap<String, String>
             Ok(one("instances", scale.instances.to_string()))
         }
         _ => {
-            if !body.is_empty() {
-                parse::<Nothing>(body, "no body, or {}")?;
-            }
+            parse::<Nothing>(body, "no body, or {}")?;
             Ok(BTreeMap::new())
         }
     }
@@ -76,11 +74,12 @@ struct Scale {
     instances: u32,
 }
 
-/// Reads a JSON object.
+/// Reads a JSON object; no body at all is an empty one.
 ///
 /// # Errors
 /// 400 that says where it is wrong and what is `expected`.
 pub fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
+    let body = if body.is_empty() { b"{}" } else { body };
     // serde takes a list of the fields' values as well, in the order in which a program has them.
     if body.trim_ascii_start().starts_with(b"[") {
         let detail = format!("body: is a list: expected {expected}");
@@ -140,6 +139,8 @@ mod tests {
         assert_eq!(trigger["params"], "{\"a\":1}");
         assert_eq!(arguments(Action::Scale, br#"{"instances":4}"#).unwrap()["instances"], "4");
         assert!(arguments(Action::Restart, b"").unwrap().is_empty());
+        let nothing = arguments(Action::Signal, b"").unwrap_err();
+        assert!(nothing.problem().detail.contains("missing field `signal`"), "{nothing:?}");
         assert!(arguments(Action::Restart, b"{}").unwrap().is_empty());
     }
 

@@ -6,8 +6,8 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::de::DeserializeOwned;
 use serde_json::json;
+use service::body::parse;
 use service::problem::ProblemResponse;
 use wire::{
     Action, AppName, CommandId, CommandRecord, CommandRequest, CommandStatus, DeployRequest,
@@ -183,12 +183,6 @@ fn deploy_body(body: &[u8]) -> Result<DeployRequest, ProblemResponse> {
 
 fn env_body(body: &[u8]) -> Result<EnvRequest, ProblemResponse> {
     parse(body, "{\"env\":{\"NAME\":\"value\",\"OLD\":null}}")
-}
-
-/// No body at all is an empty one.
-fn parse<T: DeserializeOwned>(body: &[u8], expected: &str) -> Result<T, ProblemResponse> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    service::body::parse(body, expected)
 }
 
 /// `PUT /api/slots/{slot}/env`

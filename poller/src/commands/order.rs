@@ -59,10 +59,6 @@ impl Order {
         body: &[u8],
         save: bool,
     ) -> Result<Self, ProblemResponse> {
-        let body = match body {
-            b"" => b"{}",
-            body => body,
-        };
         if let Target::Slot(_) = target {
             return Self::of_slot(action, body);
         }
