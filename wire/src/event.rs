@@ -104,6 +104,8 @@ impl EventKind {
     /// The poller: a server's journal has begun anew, with no entry known to be lost.
     pub const JOURNAL_RESET: Self = Self::known("journal_reset");
 
+    /// The poller: what a server said while its clock was ahead was set right.
+    pub const CLOCK_AHEAD: Self = Self::known("clock_ahead");
     /// The poller: a server told of so much that not all of it is kept.
     pub const EVENTS_DROPPED: Self = Self::known("events_dropped");
     /// The poller: its database was too large, and the oldest history went.

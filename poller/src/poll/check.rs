@@ -9,14 +9,13 @@ use wire::{
     Time,
 };
 
+use super::ahead::{AHEAD, Corrected, Future, set_right};
 use super::failure::{Failure, Reason};
 use super::flood;
 use crate::store::Cursor;
 
 /// Entries that a page is asked for.
 pub(super) const PAGE: usize = 1000;
-/// A server's clock may be ahead by so much, in milliseconds.
-const AHEAD: i64 = 60_000;
 
 const MAX_PROCESSES: usize = 1000;
 const MAX_HOMES: usize = 64;
@@ -49,13 +48,20 @@ pub(super) struct Checked {
     /// The journal has begun anew and does not go on from the cursor.
     pub(super) anew: bool,
     pub(super) page: JournalPage,
+    /// What was done to entries of the future.
+    pub(super) corrected: Option<Corrected>,
 }
 
 type Verdict = Result<(), Failure>;
 
 /// # Errors
 /// The page as a whole is refused.
-pub(super) fn check(page: JournalPage, from: &Cursor, now: Time) -> Result<Checked, Failure> {
+pub(super) fn check(
+    mut page: JournalPage,
+    from: &Cursor,
+    now: Time,
+    future: Future,
+) -> Result<Checked, Failure> {
     let new_epoch = page.journal.epoch != from.epoch;
     text("journal.epoch", &page.journal.epoch, MAX_NAME)?;
     if page.journal.epoch.is_empty() {
@@ -64,7 +70,9 @@ pub(super) fn check(page: JournalPage, from: &Cursor, now: Time) -> Result<Check
     time("now", page.now, now)?;
     positions(&page, from, new_epoch)?;
     for entry in &page.entries {
-        time("entries.time", entry.time, now)?;
+        if future == Future::Refused {
+            time("entries.time", entry.time, now)?;
+        }
         record(entry)?;
     }
     if let Some(found) = &page.state {
@@ -74,7 +82,11 @@ pub(super) fn check(page: JournalPage, from: &Cursor, now: Time) -> Result<Check
     let begin = page.after - page.entries.len() as u64;
     // At the very beginning the numbers alone do not tell.
     let anew = new_epoch && !from.epoch.is_empty() && (page.anew || begin != from.after);
-    Ok(Checked { cursor, anew, page })
+    let corrected = match future {
+        Future::Refused => None,
+        Future::SetRight => set_right(&mut page.entries, now),
+    };
+    Ok(Checked { cursor, anew, page, corrected })
 }
 
 /// Numbers rise by one and lie within the journal. Within an epoch they begin right after the

@@ -1,5 +1,6 @@
 //! Polling: one task a server, started and ended as the registry says.
 
+mod ahead;
 mod ask;
 mod backoff;
 mod check;

@@ -4,8 +4,9 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use wire::{JournalPage, MAX_BODY_BYTES, Record, State, Time};
 
+use super::ahead::Ahead;
 use super::backoff::Backoff;
-use super::check::{Checked, check};
+use super::check::{self, Checked};
 use super::clock::Clock;
 use super::failure::{Failure, Reason};
 use super::flood::Flood;
@@ -49,6 +50,7 @@ pub(super) struct Task {
     pub(super) pace: Pace,
     backoff: Backoff,
     pub(super) clock: Clock,
+    ahead: Ahead,
     /// Its connection.
     line: Line,
     /// How much it has told.
@@ -90,6 +92,7 @@ impl Task {
             pace: Pace::default(),
             backoff: Backoff::default(),
             clock: Clock::new(),
+            ahead: Ahead::default(),
             line: Line::default(),
             flood: Flood::new(Instant::now()),
         }
@@ -177,13 +180,20 @@ impl Task {
                 None => self.fetch(&cursor, None, deadline).await?,
             };
             let now = world::now();
-            let checked = check(page, &cursor, self.clock.latest())?;
+            let checked = self.check(page, &cursor)?;
             match self.take_in(checked, cursor, now, or_grace(deadline)).await? {
                 Step::More => {}
                 Step::Done | Step::NotStored => return Ok(()),
             }
         }
         Ok(())
+    }
+
+    /// Whether a page may be taken in.
+    pub(super) fn check(&mut self, page: JournalPage, from: &Cursor) -> Result<Checked, Failure> {
+        let now = self.clock.latest();
+        let future = self.ahead.judge(&page, now, Instant::now());
+        check::check(page, from, now, future)
     }
 
     async fn read_cursor(&mut self) -> Result<Cursor, StoreError> {
@@ -233,7 +243,7 @@ impl Task {
         until: Instant,
     ) -> Result<Step, Failure> {
         let id = self.target.id.clone();
-        let Checked { cursor, anew, mut page } = checked;
+        let Checked { cursor, anew, mut page, corrected } = checked;
         // What went before the first answer of a new server was never anybody's.
         if from.epoch.is_empty() {
             page.lost = 0;
@@ -247,6 +257,9 @@ impl Task {
             told.push((now, told::lost(&page, &from)));
         } else if anew {
             told.push((now, told::reset(&page, &from)));
+        }
+        if let Some(corrected) = corrected {
+            told.push((now, told::ahead(&id, corrected)));
         }
         let back = self.told != Some(true);
         if back {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use wire::{Event, EventKind, JournalPage, ServerId, Severity};
 
+use super::ahead::Corrected;
 use super::failure::Failure;
 use crate::store::Cursor;
 
@@ -35,6 +36,20 @@ pub(super) fn flood(server: &ServerId, (cut, dropped): (u64, u64)) -> Event {
     let mut event = Event::new(EventKind::EVENTS_DROPPED, Severity::Warning, message);
     event.details.insert("cut".into(), cut.to_string());
     event.details.insert("dropped".into(), dropped.to_string());
+    event
+}
+
+pub(super) fn ahead(server: &ServerId, corrected: Corrected) -> Event {
+    let Corrected { samples, events, ahead } = corrected;
+    let ahead = ahead / 1000;
+    let message = format!(
+        "{server}'s clock was ahead by up to {ahead} s: samples left out: {samples}; events that have \
+         the time of what followed them: {events}"
+    );
+    let mut event = Event::new(EventKind::CLOCK_AHEAD, Severity::Warning, message);
+    event.details.insert("samples".into(), samples.to_string());
+    event.details.insert("events".into(), events.to_string());
+    event.details.insert("ahead_seconds".into(), ahead.to_string());
     event
 }
 

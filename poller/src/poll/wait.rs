@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wire::{JournalPage, Record};
 
-use super::check::check;
 use super::failure::Failure;
 use super::task::{Step, Task};
 use crate::store::Cursor;
@@ -111,7 +110,7 @@ impl Task {
         due: Instant,
     ) -> Result<Waited, Failure> {
         let now = world::now();
-        let checked = check(page, &cursor, self.clock.latest())?;
+        let checked = self.check(page, &cursor)?;
         let event = |record: &Record| matches!(record, Record::Event(_));
         let events = checked.page.entries.iter().any(|entry| event(&entry.record));
         let early = Instant::now() + LEAST <= end;

@@ -386,3 +386,43 @@ async fn history_is_asked_for_by_range_and_step() {
         assert!(answer.body.contains(&word.replace('"', "\\\"")), "{query}: {}", answer.body);
     }
 }
+
+/// As a clock leaves it that was ahead for a moment.
+#[tokio::test]
+async fn entries_of_the_future_do_not_keep_out_what_is_true_by_now() {
+    let exporter = Exporter::start().await;
+    for message in ["before", "meanwhile", "after"] {
+        exporter.event(EventKind::EXIT, message);
+        exporter.sample(1.0);
+    }
+    let hour = 3_600_000;
+    exporter.set(Manner::Change(|page| {
+        for entry in &mut page.entries {
+            if (3..5).contains(&entry.seq) {
+                entry.time = Time::now().plus_millis(3_600_000);
+            }
+        }
+    }));
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    poller.until_server("vm1", |it| it["reason"] == "future_time").await;
+    poller.until_status("vm1", "online").await;
+    let events = async || poller.get("/api/events?server=vm1").await.json()["events"].clone();
+    let of = |events: &serde_json::Value, kind: &str| -> Vec<serde_json::Value> {
+        let all = events.as_array().unwrap().iter().filter(|it| it["kind"] == kind);
+        all.cloned().collect()
+    };
+    let all = events().await;
+    let exits = of(&all, "exit");
+    let messages: Vec<_> = exits.iter().map(|it| it["message"].as_str().unwrap()).collect();
+    assert_eq!(messages.len(), 3, "{all}");
+    let late = Time::now().plus_millis(hour / 2).to_string();
+    for event in all.as_array().unwrap() {
+        assert!(event["time"].as_str().unwrap() < late.as_str(), "{event}");
+    }
+    let meanwhile = exits.iter().find(|it| it["message"] == "meanwhile").unwrap();
+    assert!(meanwhile["details"]["told_time"].as_str().unwrap() > late.as_str(), "{meanwhile}");
+    let told = of(&all, "clock_ahead");
+    assert_eq!(told.len(), 1, "{all}");
+    assert_eq!(told[0]["details"]["samples"], "1");
+    assert_eq!(told[0]["details"]["events"], "1");
+}

@@ -7,6 +7,10 @@ fn now() -> Time {
     Time::from_millis(1_700_000_000_000)
 }
 
+fn check(page: JournalPage, from: &Cursor, now: Time) -> Result<Checked, Failure> {
+    super::check(page, from, now, Future::Refused)
+}
+
 fn instance(name: &str, instance_id: u32) -> Instance {
     Instance {
         name: name.parse().unwrap(),
@@ -158,8 +162,13 @@ fn times_in_the_future_are_refused() {
     };
     assert!(check(ahead(60_000), &from("e", 3), now()).is_ok());
     assert_eq!(refused(ahead(60_001), &from("e", 3)), Reason::FutureTime);
-    let page = JournalPage { now: now().plus_millis(60_001), ..page() };
-    assert_eq!(refused(page, &from("e", 3)), Reason::FutureTime);
+    let wrong_clock = || JournalPage { now: now().plus_millis(60_001), ..page() };
+    assert_eq!(refused(wrong_clock(), &from("e", 3)), Reason::FutureTime);
+    let right = super::check(ahead(60_001), &from("e", 3), now(), Future::SetRight).unwrap();
+    assert_eq!((right.cursor, right.page.entries.len()), (from("e", 6), 3));
+    assert_eq!(right.page.entries[1].time, now());
+    assert_eq!(right.corrected.map(|it| (it.samples, it.events)), Some((0, 1)));
+    assert!(super::check(wrong_clock(), &from("e", 3), now(), Future::SetRight).is_err());
 }
 
 /// Changes the first process of the first sample.
