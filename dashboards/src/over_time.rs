@@ -3,6 +3,7 @@ use wire::Time;
 use crate::chart::scale::{BOTTOM, HEIGHT, PLOT, TOP};
 use crate::chart::{Chart, Drawing, Flag, Note, NoteKind, Range, RangeLink};
 use crate::format::counted;
+use crate::links::query;
 use crate::rows::Moment;
 
 /// What was measured, over a stretch of time that the visitor chooses.
@@ -82,7 +83,10 @@ impl OverTime {
                 .collect(),
             flags,
             problem: self.problem.clone(),
-            csv: api.map(|api| format!("{api}/metrics?from={}&format=csv", self.range.back())),
+            csv: api.map(|api| {
+                let fields = [("from", self.range.back()), ("format", "csv")];
+                query(&format!("{api}/metrics"), &[&fields[..], more].concat())
+            }),
             shape: Shape { top: TOP, plot: PLOT, bottom: BOTTOM, height: HEIGHT },
         }
     }

@@ -150,7 +150,11 @@ impl App {
         let commands = Commands::new(Arc::clone(&homes), Arc::clone(&journal));
         let slots = crate::slots::Manager::new(
             crate::slots::workshop::Workshop::of_home(&config, homes.first()),
-            crate::slots::tell::Teller::new(Arc::clone(&journal), revision.clone()),
+            crate::slots::tell::Teller::new(
+                Arc::clone(&journal),
+                revision.clone(),
+                homes.first().label().map(Into::into),
+            ),
             homes.first().turn(),
             shutdown.clone(),
         );

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wire::{Action, DeploymentStatus, Event, EventKind, Severity, Time};
+use wire::{Action, DeploymentStatus, Event, EventKind, Severity, SmolStr, Time};
 
 use super::place::SlotPlace;
 use super::plan::{Change, End, Occupant, Phase};
@@ -18,12 +18,14 @@ const LINES: usize = 10;
 pub struct Teller {
     journal: Arc<Journal>,
     revision: Revision,
+    /// The PM2 that has the slots, where it is one of several.
+    pm2_home: Option<SmolStr>,
 }
 
 impl Teller {
-    /// Into this journal.
-    pub fn new(journal: Arc<Journal>, revision: Revision) -> Self {
-        Self { journal, revision }
+    /// Into this journal, of that PM2 where it is one of several.
+    pub fn new(journal: Arc<Journal>, revision: Revision, pm2_home: Option<SmolStr>) -> Self {
+        Self { journal, revision, pm2_home }
     }
 
     /// Something shown has changed.
@@ -41,6 +43,7 @@ impl Teller {
     ) {
         let mut event = Event::new(kind, severity, format!("slot {}: {message}", place.slot));
         event.app = place.process();
+        event.pm2_home.clone_from(&self.pm2_home);
         event.details.insert("slot".to_owned(), place.slot.to_string());
         for (name, value) in details {
             event.details.insert((*name).to_owned(), value.clone());

@@ -205,3 +205,20 @@ async fn an_old_workspace_is_taken_over_without_a_restart() {
     assert!(stop.text.contains("succeeded"), "{}", stop.text);
     assert!(stage.get("b", "/health").await.unwrap().contains("\"placeholder\""));
 }
+
+#[tokio::test]
+async fn beside_another_pm2_events_of_slots_say_which_has_them() {
+    let mut stage = Stage::new().await;
+    let home = stage.pm2.home().display().to_string();
+    let other = stage.pm2.folder().join("other");
+    stage.configure(&format!("[\"{home}\"]"), &format!("[\"{home}\", \"{}\"]", other.display()));
+    assert_eq!(stage.terminate(), Some(0));
+    stage.serve().await;
+    let restarted = stage.post("/api/slots/a/restart?wait=150s", &json!({})).await;
+    assert!(restarted.text.contains("succeeded"), "{}", restarted.text);
+    let page: Value = stage.client.json("/api/journal?limit=1000").await.unwrap();
+    let events = page["entries"].as_array().unwrap().iter().map(|it| &it["record"]["event"]);
+    let of_slot: Vec<&Value> = events.filter(|event| event["app"] == "slot-a").collect();
+    assert!(of_slot.iter().any(|event| event["kind"] == "slot_restarted"), "{of_slot:?}");
+    assert!(of_slot.iter().all(|event| event["pm2_home"] == home.as_str()), "{of_slot:?}");
+}

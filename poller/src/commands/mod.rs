@@ -395,7 +395,15 @@ impl Commands {
                 let left = until.and_then(|left| u64::try_from(left).ok()).unwrap_or_default();
                 let (target, id) = (target.as_deref(), &command.record.id);
                 let left = Duration::from_millis(left);
-                let outcome = run::settle(&this.client, target, id, left).await;
+                let mut outcome = run::settle(&this.client, target, id, left).await;
+                let watched = command.part_of.is_some()
+                    && health::is_watched(&command.record.target, command.record.action);
+                if watched && outcome.status == CommandStatus::Succeeded {
+                    outcome.problem = Some("not_watched".to_owned());
+                    let words =
+                        "it was done, and the poller was stopped before it was seen to be well";
+                    outcome.error.get_or_insert_with(|| words.to_owned());
+                }
                 this.metrics.commands_running.dec();
                 this.close(command, outcome).await;
             });

@@ -72,7 +72,7 @@ async fn copy_into(database: &Path, partial: &Path) -> Result<()> {
 }
 
 /// Puts `copy` in the place of `database`, which nobody may be serving. What was there is kept
-/// beside it: the path that is given.
+/// beside it: the path that is given. Commands that waited are not sent any more.
 ///
 /// # Errors
 /// The database is in use, or the copy is damaged, foreign or of a later version: nothing
@@ -91,7 +91,10 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
         return Err(StoreError::Corrupt(reason));
     }
     let partial = beside(database, ".restoring");
-    let copied = copy_into(copy, &partial).await;
+    let copied = match copy_into(copy, &partial).await {
+        Ok(()) => ask_for_what_waits(&partial).await,
+        Err(error) => Err(error),
+    };
     let placed = match copied {
         Ok(()) => aside(database, "before-restore"),
         Err(error) => Err(error),
@@ -109,6 +112,18 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
     let _ = fs::remove_file(beside(database, "-damaged"));
     sync_folder(database);
     Ok(kept)
+}
+
+/// What waited when a copy was made may have been done since: it is not sent, and exporters are asked for
+/// it, as for all that is under way when the poller starts.
+async fn ask_for_what_waits(partial: &Path) -> Result<()> {
+    let mut connection = options(partial).connect().await?;
+    let done = query("UPDATE commands SET status = 'running' WHERE status = 'queued'")
+        .execute(&mut connection)
+        .await;
+    connection.close().await?;
+    done?;
+    File::open(partial).and_then(|file| file.sync_all()).map_err(|error| io(partial, &error))
 }
 
 /// Renames a database and what belongs to it; `None` when there is none.

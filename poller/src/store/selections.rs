@@ -247,13 +247,21 @@ impl Store {
             .await?;
         for id in &ids {
             let id: CommandId = parsed(id)?;
-            let left: i64 = query_scalar(
-                "SELECT count(*) FROM commands WHERE part_of = ? AND status = 'queued'",
+            let (left, open): (i64, i64) = query_as(
+                "SELECT count(*) FILTER (WHERE status = 'queued'), \
+                 count(*) FILTER (WHERE status = 'running') FROM commands WHERE part_of = ?",
             )
             .bind(id.as_str())
             .fetch_one(&self.readers)
             .await?;
-            let words = format!("the poller was stopped meanwhile: {left} parts were not run");
+            let were = |count: i64| match count {
+                1 => "1 part was".to_owned(),
+                count => format!("{count} parts were"),
+            };
+            let mut words = format!("the poller was stopped meanwhile: {} not run", were(left));
+            if open > 0 {
+                words.push_str(&format!(", {} not seen to be well", were(open)));
+            }
             let reason = Some(("interrupted", words));
             self.finish_selection(id, CommandStatus::Failed, reason).await?;
         }

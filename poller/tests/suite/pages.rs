@@ -326,6 +326,11 @@ async fn a_page_about_one_pm2_shows_nothing_of_another() {
         assert!(!events.contains(&format!("in the {other}")), "{events}");
         assert!(events.contains("name=\"pm2_home\" value=\"/home/"), "{events}");
         let home = HOMES[usize::from(own == "second")];
+        let csv = format!("/api{place}/metrics?from=1h&format=csv&{narrowed}");
+        assert!(page.contains(&format!("href=\"{}\"", csv.replace('&', "&#38;"))), "{page}");
+        let csv = poller.get_as(&token, &csv).await.body;
+        assert!(csv.lines().count() > 1, "{csv}");
+        assert!(csv.lines().skip(1).all(|line| line.contains(home)), "{csv}");
         for (list, least) in [("events", 2), ("commands", 1)] {
             let told = poller.get_as(&token, &format!("/api/{list}{more}")).await.json();
             let told = told[list].as_array().unwrap().clone();

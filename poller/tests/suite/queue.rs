@@ -360,3 +360,32 @@ async fn one_that_its_server_does_not_take_yet_waits_on_and_is_done_once_it_does
     assert_eq!(answer.json()["detail"], "vm1 did not take it in time: no");
     assert_eq!(exporter.lock().ran.len(), 2);
 }
+
+#[tokio::test]
+async fn what_waits_in_a_copy_that_is_put_back_is_asked_for_and_not_sent_again() {
+    use pm2_poller::store;
+    let (exporter, poller, token) = start().await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(queued(&poller, &token, &format!("{RESTART}?queue=10m")).await);
+    }
+    let copied = poller.database().with_file_name("copy.db");
+    store::copy(&poller.database(), &copied).await.unwrap();
+    exporter.set(Manner::Good);
+    for id in &ids {
+        assert_eq!(until_ended(&poller, &token, id).await["status"], "succeeded");
+    }
+    // One it still knows, the other is of a former life of it.
+    exporter.lock().commands.remove(&ids[1]);
+    let (config, database) = (poller.config.clone(), poller.database());
+    let folder = poller.stop().await;
+    store::restore(&database, &copied).await.unwrap();
+    let poller = Poller::with_folder(folder, config).await;
+    assert_eq!(until_ended(&poller, &token, &ids[0]).await["status"], "succeeded");
+    let forgotten = until_ended(&poller, &token, &ids[1]).await;
+    assert_eq!(
+        (&forgotten["status"], &forgotten["reason"]),
+        (&json!("unknown"), &json!("forgotten"))
+    );
+    assert_eq!(exporter.lock().ran, ids, "each once");
+}

@@ -353,6 +353,10 @@ async fn a_selection_can_be_taken_back_and_is_not_gone_on_with_after_a_restart()
         (&json!("failed"), &json!("interrupted"))
     );
     assert_eq!(parts(&selection), ["succeeded", "cancelled", "cancelled"], "{selection}");
-    assert!(selection["error"].as_str().unwrap().contains("2 parts were not run"), "{selection}");
+    let words = selection["error"].as_str().unwrap();
+    assert!(words.ends_with("2 parts were not run, 1 part was not seen to be well"), "{words}");
+    // What was done and not watched is told from what was found well.
+    let part = &selection["parts"][0];
+    assert_eq!(part["reason"], "not_watched", "{part}");
     assert_eq!(*order.lock().unwrap(), [0], "nothing more was sent");
 }

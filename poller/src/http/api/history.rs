@@ -77,10 +77,11 @@ pub(super) async fn of_app(
     State(app): State<Arc<App>>,
     Path((id, name)): Path<(String, String)>,
     headers: HeaderMap,
-    params: Params,
+    mut params: Params,
 ) -> Result<Response, ProblemResponse> {
     let name = app_name(&name);
-    show(&app, reader, &id, || Ok(Subject::App(name?)), &headers, params).await
+    let home = params.text("pm2_home")?;
+    show(&app, reader, &id, || Ok((Subject::App(name?), home)), &headers, params).await
 }
 
 /// `GET /api/servers/{id}/metrics`
@@ -91,14 +92,14 @@ pub(super) async fn of_host(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ProblemResponse> {
-    show(&app, reader, &id, || Ok(Subject::Host), &headers, params).await
+    show(&app, reader, &id, || Ok((Subject::Host, None)), &headers, params).await
 }
 
 async fn show(
     app: &App,
     Reader(caller): Reader,
     id: &str,
-    subject: impl FnOnce() -> Result<Subject, ProblemResponse>,
+    subject: impl FnOnce() -> Result<(Subject, Option<String>), ProblemResponse>,
     headers: &HeaderMap,
     mut params: Params,
 ) -> Result<Response, ProblemResponse> {
@@ -121,7 +122,7 @@ async fn show(
     params.end()?;
     // Neither the app nor the server need be there now: their history stays.
     let server = past_or_present(app, &caller, id)?;
-    let subject = subject()?;
+    let (subject, home) = subject()?;
     let step_millis = step_of(from, to, step.map(|step| step.as_millis() as i64))?;
     let query = HistoryQuery {
         server: server.clone(),
@@ -131,7 +132,10 @@ async fn show(
         to,
         step_millis,
     };
-    let series = app.store.history(&query).await.map_err(store_failed)?;
+    let mut series = app.store.history(&query).await.map_err(store_failed)?;
+    if let Some(home) = home {
+        series.retain(|it| it.is_in(&home));
+    }
     let name = match subject {
         Subject::App(name) => Some(name),
         Subject::Host => None,

@@ -91,8 +91,7 @@ pub(super) async fn over_time(
         let mut window = app.store.window(&window).await?;
         let marks = app.store.marks(&marks).await?;
         if let Some(home) = home {
-            let is_of = |it: &wire::Instance| it.pm2_home.as_deref() == Some(home);
-            window.series.retain(|series| series.instance.as_ref().is_some_and(is_of));
+            window.series.retain(|series| series.is_in(home));
         }
         Ok((window, marks))
     };

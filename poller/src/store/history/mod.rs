@@ -109,3 +109,10 @@ pub struct Series {
     /// The steps that have a value, oldest first.
     pub points: Vec<Point>,
 }
+
+impl Series {
+    /// Whether it is of a process in this PM2 of several.
+    pub fn is_in(&self, home: &str) -> bool {
+        self.instance.as_ref().is_some_and(|it| it.pm2_home.as_deref() == Some(home))
+    }
+}
