@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wire::{AppName, Instance, Process, RestartCause, ServerId, Slot, Time};
+use wire::{AppName, CommandStatus, Instance, Process, RestartCause, ServerId, Slot, Time};
 
 use crate::format::{self, NOTHING};
 use crate::marks::Badge;
@@ -112,7 +112,10 @@ impl<'a> CommandLine<'a> {
                 (None, Some((slot.as_str(), links::slot(&row.server, slot))))
             }
         };
-        let took = record.finished_at.map(|end| end.millis_since(record.requested_at));
+        let never_began =
+            matches!(record.status, CommandStatus::Cancelled | CommandStatus::Expired);
+        let took = record.finished_at.filter(|_| !never_began);
+        let took = took.map(|end| end.millis_since(record.requested_at));
         Self {
             id: record.id.as_str(),
             href: links::command(&record.id),

@@ -44,6 +44,8 @@ pub struct Member {
     pub duration: Option<Duration>,
     /// Entries of its journal that were gone before they were read, since this program started.
     pub lost: u64,
+    /// By how many milliseconds its clock was ahead of the poller's when it last answered.
+    pub clock_ahead: Option<i64>,
 }
 
 impl Member {
@@ -64,6 +66,7 @@ impl Member {
             polled: false,
             duration: None,
             lost: 0,
+            clock_ahead: None,
         }
     }
 
@@ -104,6 +107,8 @@ pub struct News<'a> {
     pub host_cpu: Vec<(Time, f64)>,
     /// Entries that it says are gone.
     pub lost: u64,
+    /// Its clock when it answered.
+    pub clock: Option<Time>,
 }
 
 /// Rates between the two newest samples.
@@ -204,6 +209,7 @@ impl Fleet {
             member.failure = None;
             member.polled = true;
             member.lost = member.lost.saturating_add(news.lost);
+            member.clock_ahead = news.clock.map(|clock| clock.millis_since(now));
             match (news.state, &mut member.state) {
                 (Some(state), known) => *known = Some(state),
                 (None, Some(known)) => freshen(known),

@@ -37,6 +37,12 @@ const DURATION: Family = Family {
     labels: &[],
     help: "How long the last poll of the server took.",
 };
+const CLOCK: Family = Family {
+    name: "pm2_server_clock_offset_seconds",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "By how much the server's clock was ahead of the poller's at its last answer; below zero, behind.",
+};
 const LOST: Family = Family {
     name: "pm2_server_journal_lost_entries_total",
     kind: Kind::Counter,
@@ -220,6 +226,13 @@ fn servers(writer: &mut Writer, members: &[(Member, Labels, bool)]) {
         for (member, labels, _) in members {
             if let Some(duration) = member.duration {
                 samples.add(labels, duration.as_secs_f64());
+            }
+        }
+    });
+    writer.family(&CLOCK, |samples| {
+        for (member, labels, _) in members.iter().filter(|(_, _, up)| *up) {
+            if let Some(ahead) = member.clock_ahead {
+                samples.add(labels, ahead as f64 / 1000.0);
             }
         }
     });

@@ -281,7 +281,8 @@ impl Task {
         }
         let sent = page.state.take().map(Arc::<State>::from);
         let rates = counted.then(|| self.counters.rates());
-        let news = News { state: sent.clone(), rates, host_cpu, lost: page.lost };
+        let (lost, clock) = (page.lost, Some(page.now));
+        let news = News { state: sent.clone(), rates, host_cpu, lost, clock };
         self.tools.fleet.answered(&id, now, news, |state| freshen(state, &page));
         self.last_answer = Instant::now();
 

@@ -426,3 +426,21 @@ async fn entries_of_the_future_do_not_keep_out_what_is_true_by_now() {
     assert_eq!(told[0]["details"]["samples"], "1");
     assert_eq!(told[0]["details"]["events"], "1");
 }
+
+#[tokio::test]
+async fn a_clock_that_is_behind_is_told_by_how_much() {
+    let exporter = Exporter::start().await;
+    exporter.set(Manner::Change(|page| {
+        page.now = page.now.plus_millis(-600_000);
+        for entry in &mut page.entries {
+            entry.time = entry.time.plus_millis(-600_000);
+        }
+    }));
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    poller.until_status("vm1", "online").await;
+    let page = poller.get("/metrics").await.body;
+    let offset = page.lines().find_map(|line| {
+        line.strip_prefix("pm2_server_clock_offset_seconds{server=\"vm1\"} ")?.parse::<f64>().ok()
+    });
+    assert!(offset.is_some_and(|it| (-660.0..-599.9).contains(&it)), "{offset:?}\n{page}");
+}
