@@ -153,7 +153,13 @@ pub(super) async fn open_to_look(path: &Path) -> Result<(SqliteConnection, Sqlit
     Ok((connection, readers(options).await?))
 }
 
+/// Pages that a reader keeps, in KiB (negative: as `PRAGMA cache_size` has it). Each write makes what it
+/// keeps worthless, and history is read from one end to the other: more only fills memory, and as slowly as
+/// the history grows. The system keeps the file's pages for all.
+const READER_CACHE: &str = "-512";
+
 async fn readers(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    let options = options.pragma("cache_size", READER_CACHE);
     SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(1)

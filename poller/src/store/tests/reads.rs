@@ -43,3 +43,14 @@ async fn a_history_is_given_up_with_the_time_that_reads_have() {
     drop(held);
     assert_eq!(store.history(&query(&["memory"], 1000)).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn readers_keep_little() {
+    let (_folder, store) = fresh().await;
+    let all = futures_util::future::try_join_all((0..4).map(|_| store.readers.acquire()));
+    for mut reader in all.await.unwrap() {
+        let kept: i64 =
+            sqlx::query_scalar("PRAGMA cache_size").fetch_one(&mut *reader).await.unwrap();
+        assert_eq!(kept, -512);
+    }
+}
