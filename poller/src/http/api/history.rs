@@ -77,11 +77,9 @@ pub(super) async fn of_app(
     State(app): State<Arc<App>>,
     Path((id, name)): Path<(String, String)>,
     headers: HeaderMap,
-    mut params: Params,
+    params: Params,
 ) -> Result<Response, ProblemResponse> {
-    let name = app_name(&name);
-    let home = params.text("pm2_home")?;
-    show(&app, reader, &id, || Ok((Subject::App(name?), home)), &headers, params).await
+    show(&app, reader, &id, Some(&name), &headers, params).await
 }
 
 /// `GET /api/servers/{id}/metrics`
@@ -92,14 +90,14 @@ pub(super) async fn of_host(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ProblemResponse> {
-    show(&app, reader, &id, || Ok((Subject::Host, None)), &headers, params).await
+    show(&app, reader, &id, None, &headers, params).await
 }
 
 async fn show(
     app: &App,
     Reader(caller): Reader,
     id: &str,
-    subject: impl FnOnce() -> Result<(Subject, Option<String>), ProblemResponse>,
+    name: Option<&str>,
     headers: &HeaderMap,
     mut params: Params,
 ) -> Result<Response, ProblemResponse> {
@@ -119,27 +117,18 @@ async fn show(
             )));
         }
     };
+    let home = if name.is_some() { params.text("pm2_home")? } else { None };
     params.end()?;
     // Neither the app nor the server need be there now: their history stays.
     let server = past_or_present(app, &caller, id)?;
-    let (subject, home) = subject()?;
+    let name = name.map(app_name).transpose()?;
+    let subject = name.clone().map_or(Subject::Host, Subject::App);
     let step_millis = step_of(from, to, step.map(|step| step.as_millis() as i64))?;
-    let query = HistoryQuery {
-        server: server.clone(),
-        subject: subject.clone(),
-        metrics,
-        from,
-        to,
-        step_millis,
-    };
+    let query = HistoryQuery { server: server.clone(), subject, metrics, from, to, step_millis };
     let mut series = app.store.history(&query).await.map_err(store_failed)?;
     if let Some(home) = home {
         series.retain(|it| it.is_in(&home));
     }
-    let name = match subject {
-        Subject::App(name) => Some(name),
-        Subject::Host => None,
-    };
     if csv {
         let name = name.as_ref().map_or("host", AppName::as_str);
         return Ok(csv::response(&server, name, &series));
