@@ -6,6 +6,7 @@
 mod activity;
 mod audit;
 mod backup;
+mod command_list;
 mod commands;
 mod error;
 mod events;
@@ -44,7 +45,8 @@ use tokio::sync::broadcast;
 pub use activity::Activity;
 pub use audit::{AuditCheck, AuditFilter, AuditRow, NewAudit, RowHash, Stamp};
 pub use backup::{ScheduledCopy, copies, copy, is_marked, restore};
-pub use commands::{CommandFilter, Inserted, NewCommand, StoredCommand};
+pub use command_list::CommandFilter;
+pub use commands::{Inserted, NewCommand, StoredCommand};
 pub use error::StoreError;
 pub use events::{EventFilter, StoredEvent};
 pub use history::{
