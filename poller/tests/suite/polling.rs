@@ -406,6 +406,8 @@ async fn entries_of_the_future_do_not_keep_out_what_is_true_by_now() {
     let poller = Poller::start(vec![exporter.target("vm1")]).await;
     poller.until_server("vm1", |it| it["reason"] == "future_time").await;
     poller.until_status("vm1", "online").await;
+    // A server is shown as online before what it said is stored.
+    poller.until_kinds("server=vm1&kind=exit", &["exit", "exit", "exit"]).await;
     let events = async || poller.get("/api/events?server=vm1").await.json()["events"].clone();
     let of = |events: &serde_json::Value, kind: &str| -> Vec<serde_json::Value> {
         let all = events.as_array().unwrap().iter().filter(|it| it["kind"] == kind);
