@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     DiskFilling,
     DeployFailed,
     HistoryLost,
+    ClockOff,
     CertificateExpiring,
     TokenExpiring,
     NotSaved,
@@ -39,7 +40,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::ServerOffline,
         Self::Pm2Down,
         Self::ProcessErrored,
@@ -54,6 +55,7 @@ impl Kind {
         Self::DiskFilling,
         Self::DeployFailed,
         Self::HistoryLost,
+        Self::ClockOff,
         Self::CertificateExpiring,
         Self::TokenExpiring,
         Self::NotSaved,
@@ -77,6 +79,7 @@ impl Kind {
             "Pm2LogDiskFilling" => Self::DiskFilling,
             "Pm2SlotDeployFailed" => Self::DeployFailed,
             "Pm2JournalEntriesLost" => Self::HistoryLost,
+            "Pm2ServerClockOff" => Self::ClockOff,
             "Pm2CertificateExpiring" => Self::CertificateExpiring,
             "Pm2TokenExpiring" => Self::TokenExpiring,
             "Pm2DumpDrift" => Self::NotSaved,
@@ -102,6 +105,7 @@ impl Kind {
             Self::DiskFilling => Badge::new(Mark::Warn, "disk filling"),
             Self::DeployFailed => Badge::new(Mark::Warn, "deploy failed"),
             Self::HistoryLost => Badge::new(Mark::Warn, "history lost"),
+            Self::ClockOff => Badge::new(Mark::Warn, "clock off"),
             Self::CertificateExpiring => Badge::new(Mark::Warn, "certificate"),
             Self::TokenExpiring => Badge::new(Mark::Warn, "token"),
             Self::NotSaved => Badge::new(Mark::Warn, "not saved"),
@@ -129,6 +133,7 @@ impl Kind {
             Self::DiskFilling => format!("{} filling", counted(number, "disk")),
             Self::DeployFailed => counted(number, "failed deployment"),
             Self::HistoryLost => format!("history lost of {}", counted(number, "server")),
+            Self::ClockOff => format!("clock off on {}", counted(number, "server")),
             Self::CertificateExpiring => format!("{} expiring", counted(number, "certificate")),
             Self::TokenExpiring => format!("{} expiring", counted(number, "token")),
             Self::NotSaved => format!("PM2's list not saved on {}", counted(number, "server")),

@@ -50,6 +50,7 @@ alerts! {
     DAEMON_DOWN Pm2DaemonDown Critical 2 "PM2 on {server} does not answer"
     CERTIFICATE Pm2CertificateExpiring Warning 0 "The certificate of {server|instance} expires"
     TOKEN Pm2TokenExpiring Warning 0 "Token {token} of {server|instance} expires"
+    CLOCK Pm2ServerClockOff Warning 10 "The clock of {server} is off"
     DUMP_DRIFT Pm2DumpDrift Warning 30 "PM2's dump on {server} is not what runs"
     LOG_DISK Pm2LogDiskFilling Warning 30
         "The disk with PM2's directory on {server} is filling"

@@ -439,8 +439,10 @@ fn alerts_of_a_server_stay_until_the_server_itself_is_told() {
         let of = |start: &str| read.selectors.iter().any(|it| it.metric.starts_with(start));
         let of_exporter = ["pm2_up", "pm2_process_", "cause:", "pm2_slot_", "pm2_dump_"];
         let of_exporter = of_exporter.iter().chain(&["pm2_host_", "pm2_exporter_"]);
-        // What the poller tells of a server stays with the poller.
+        // What the poller tells of a server stays with the poller, but for what is known of one
+        // that answers only.
         let goes = of_exporter.into_iter().any(|start| of(start)) && !of("pm2_server_");
+        let goes = goes || of("pm2_server_clock_");
         let kept = minutes(&value(block, "keep_firing_for:"));
         if goes && kept.is_none_or(|kept| kept <= down) {
             wrong.push(format!("{name} is over before Pm2ServerDown fires"));

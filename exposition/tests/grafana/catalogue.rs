@@ -10,6 +10,7 @@ use crate::promql;
 pub(crate) const OF_THE_POLLER: &[(&str, &[&str])] = &[
     ("pm2_server_up", &[]),
     ("pm2_server_last_success_timestamp_seconds", &[]),
+    ("pm2_server_clock_offset_seconds", &[]),
     ("pm2_server_poll_duration_seconds", &[]),
     ("pm2_server_info", &["group", "tags", "hostname", "exporter_version"]),
     ("pm2_server_certificate_expiry_timestamp_seconds", &[]),

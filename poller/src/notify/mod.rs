@@ -302,6 +302,7 @@ impl Notifier<'_> {
             answers: member.status(stale_after) == ServerStatus::Online,
             failure: member.failure.as_ref().map(|failure| failure.message.as_str()),
             lost: member.lost,
+            clock_ahead: member.clock_ahead,
             certificate: self.app.client.certificate_expires_at(&member.target),
         }
     }

@@ -48,6 +48,8 @@ pub struct Seen<'a> {
     pub failure: Option<&'a str>,
     /// Entries of its journal that were lost, since this program started.
     pub lost: u64,
+    /// By how many milliseconds its clock is ahead.
+    pub clock_ahead: Option<i64>,
     /// When the certificate that it showed last ends being good.
     pub certificate: Option<Time>,
 }

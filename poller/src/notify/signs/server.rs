@@ -5,12 +5,14 @@ use wire::{HostReadings, Instance, Process, RestartCause, Slot, SlotId, State, S
 
 use super::rise::Rise;
 use super::trend::Trend;
-use super::{DAY, HOUR, MINUTE, Seen, certificate, finding, span, token, window};
+use super::{DAY, HOUR, MINUTE, SECOND, Seen, certificate, finding, span, token, window};
 use crate::notify::alert::{Finding, Key};
 
 /// Crashes of one process, and restarts of a server's processes, within ten minutes.
 const CRASHES: u64 = 3;
 const STORM: u64 = 20;
+/// A clock that is off by more than this many milliseconds is wrong.
+const CLOCK_OFF: i64 = 30 * SECOND;
 /// What is stopped for so long was stopped by somebody.
 const STOPPED: i64 = MINUTE;
 /// Slower than this, in seconds at the 95th percentile, is slow.
@@ -109,6 +111,15 @@ impl ServerMemory {
         }
         self.watched.get_or_insert(now);
         self.note(now, state);
+        if let Some(ahead) = seen.clock_ahead.filter(|ahead| ahead.abs() > CLOCK_OFF) {
+            let how = if ahead > 0 { "ahead of" } else { "behind" };
+            let said = format!(
+                "The clock of {id} is {} s {how} the poller's. The times of its events and of its \
+                 history are off by as much.",
+                ahead.abs() / SECOND
+            );
+            findings.push(finding(&a::CLOCK, seen, &[], said));
+        }
         self.daemons(seen, state, findings);
         self.disk(now, seen, state, findings);
         for end in &state.exporter.token_expiries {

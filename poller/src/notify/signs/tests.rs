@@ -15,6 +15,7 @@ struct World {
     polled: bool,
     last: Option<Time>,
     lost: u64,
+    clock_ahead: Option<i64>,
     certificate: Option<Time>,
     there: bool,
 }
@@ -46,6 +47,7 @@ impl World {
             polled: true,
             last: None,
             lost: 0,
+            clock_ahead: Some(30_000),
             certificate: None,
             there: true,
         }
@@ -65,6 +67,7 @@ impl World {
             answers: self.answers,
             failure: Some("connection refused"),
             lost: self.lost,
+            clock_ahead: self.clock_ahead,
             certificate: self.certificate,
         };
         let servers: &[Seen<'_>] = if self.there { &[seen] } else { &[] };
@@ -137,6 +140,7 @@ fn what_a_state_says_is_found_at_once() {
         wire::TokenExpiry { name: "poller".into(), expires_at: world.now.plus_millis(6 * DAY) };
     world.state.exporter.token_expiries.push(expiry);
     world.certificate = Some(world.now.plus_millis(13 * DAY));
+    world.clock_ahead = Some(-600_900);
     let found = world.look_whole();
     let said: Vec<(&str, &str)> = found
         .iter()
@@ -144,6 +148,7 @@ fn what_a_state_says_is_found_at_once() {
         .collect();
     let expected = [
         ("Pm2CertificateExpiring", "In 13 days the certificate of vm1 ends being good"),
+        ("Pm2ServerClockOff", "The clock of vm1 is 600 s behind the poller's."),
         ("Pm2DaemonDown", "The exporter of vm1 runs and does not reach the PM2 daemon: no answer"),
         ("Pm2DumpDrift", "2 processes of vm1 are either"),
         ("Pm2LogDiskFilling", "4.0 % of the file system that holds PM2's directory on vm1 is free"),
@@ -159,7 +164,7 @@ fn what_a_state_says_is_found_at_once() {
         assert!(text.starts_with(begin), "{text}");
     }
     let labels: Vec<(&str, &str)> =
-        found[5].key.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        found[6].key.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let expected =
         [("instance_id", "0"), ("name", "api"), ("namespace", "default"), ("server", "vm1")];
     assert_eq!(labels, expected, "as Prometheus has them");
