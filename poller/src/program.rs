@@ -208,6 +208,11 @@ impl Program {
             commands.deliver(stop).await;
             ("delivering", Ok(()))
         });
+        let (commands, stop) = (Arc::clone(&app.commands), shutdown.drain.clone());
+        tasks.spawn(async move {
+            commands.hear(stop).await;
+            ("late words", Ok(()))
+        });
         let (kept, stop) = (Arc::clone(&app), shutdown.drain.clone());
         tasks.spawn(async move {
             trend::remember(&kept, stop).await;

@@ -4,7 +4,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::{AppName, InvalidId, RestartCause};
+use crate::{AppName, CommandId, CommandStatus, InvalidId, RestartCause};
+
+/// Which of an event's details name a command that ended, and how it did.
+const COMMAND_ID: &str = "command_id";
+const OUTCOME: &str = "outcome";
 
 /// How bad an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -191,7 +195,7 @@ pub struct Event {
     /// Why, for `exit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<RestartCause>,
-    /// More, by kind: `stack`, `stderr`, `command_id`.
+    /// More, by kind: `stack`, `stderr`, `command_id` and its `outcome`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, String>,
 }
@@ -213,5 +217,20 @@ impl Event {
             cause: None,
             details: BTreeMap::new(),
         }
+    }
+
+    /// Makes it tell the end of a command, `succeeded` or `failed`.
+    pub fn tell_end(&mut self, id: &CommandId, status: CommandStatus) {
+        self.details.insert(COMMAND_ID.to_owned(), id.to_string());
+        self.details.insert(OUTCOME.to_owned(), status.as_str().to_owned());
+    }
+
+    /// The command whose end it tells, and whether it [succeeded](CommandStatus::Succeeded) or
+    /// [failed](CommandStatus::Failed).
+    pub fn end(&self) -> Option<(CommandId, CommandStatus)> {
+        let outcome = self.details.get(OUTCOME)?;
+        let ends = [CommandStatus::Succeeded, CommandStatus::Failed];
+        let status = ends.into_iter().find(|status| status.as_str() == outcome)?;
+        Some((self.details.get(COMMAND_ID)?.parse().ok()?, status))
     }
 }

@@ -125,7 +125,7 @@ impl Machine {
         }
         let message = format!("{action} of {target} by {by} succeeded");
         let mut event = Event::new(EventKind::COMMAND, Severity::Info, message);
-        event.details.insert("command_id".to_owned(), id.to_string());
+        event.tell_end(&id, CommandStatus::Succeeded);
         self.tell(at, event);
         let after = self.processes[index].process(at);
         let record = &mut self.commands.all[place].1;

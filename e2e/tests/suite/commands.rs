@@ -244,17 +244,29 @@ async fn what_pm2_refuses_has_failed_and_says_why() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn no_answer_in_time_is_202_and_the_outcome_is_there_later() -> Result<()> {
-    let Scene { pm2, exporter: _exporter, poller } = scene().await?;
-    // PM2 waits 1.6 s for this one to end before it kills it.
-    pm2.start_apps(vec![json!({"name": "stubborn", "script": "stubborn.js"})]).await?;
-    pm2.wait_for("stubborn", "online", 1).await?;
+/// Starts an app that PM2 waits so long for, in milliseconds, before it kills it; from now on it does
+/// not end by itself.
+async fn stubborn(scene: &Scene, poller: &Watcher, kill_timeout: u64) -> Result<()> {
+    let app = json!({"name": "stubborn", "script": "stubborn.js", "kill_timeout": kill_timeout});
+    scene.pm2.start_apps(vec![app]).await?;
+    wait_until("it says that it ignores signals", SOON, async || {
+        let it = scene::instances(&scene.exporter.read, "stubborn").await.ok()?.pop()?;
+        it.readings.log_out_bytes.filter(|bytes| *bytes > 0)
+    })
+    .await?;
     wait_until("the poller knows it", SOON, async || {
         let answer = poller.admin.get("/api/servers/vm1/apps/stubborn").await.ok()?;
         (answer.status == 200).then_some(())
     })
-    .await?;
+    .await
+}
+
+#[tokio::test]
+async fn no_answer_in_time_is_202_and_the_outcome_is_there_later() -> Result<()> {
+    let scene = scene().await?;
+    let poller = &scene.poller;
+    // PM2's own kill_timeout.
+    stubborn(&scene, poller, 1600).await?;
     let answer = poller.admin.post("/api/commands/vm1/apps/stubborn/restart?wait=100ms").await?;
     assert_eq!(answer.status, 202, "{}", answer.text);
     let record: Value = answer.json()?;
@@ -266,6 +278,31 @@ async fn no_answer_in_time_is_202_and_the_outcome_is_there_later() -> Result<()>
     })
     .await?;
     assert_eq!(list(&ended, "after")?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_took_too_long_is_known_once_its_server_tells() -> Result<()> {
+    let scene = scene().await?;
+    let servers = [Server::of("vm1", &scene.exporter)];
+    let poller = scene::poller(&servers, "command_timeout = \"1s\"\n").await?;
+    stubborn(&scene, &poller, 4000).await?;
+    let before = pids(&scene.pm2.processes_of("stubborn")?);
+    let answer = poller.admin.post("/api/commands/vm1/apps/stubborn/restart?wait=30s").await?;
+    answer.problem(504, "no_answer")?;
+    let given_up: Value = serde_json::from_str(&answer.text)?;
+    assert_eq!(given_up["command_status"], "unknown");
+    let path = format!("/api/commands/{}", given_up["command"].as_str().context("no id")?);
+    let known = wait_until("its server tells", SOON, async || {
+        let record: Value = poller.admin.json(&path).await.ok()?;
+        (record["status"] != "unknown").then_some(record)
+    })
+    .await?;
+    assert_eq!((&known["status"], known.get("error")), (&json!("succeeded"), None), "{known}");
+    assert_ne!(pids(&scene.pm2.processes_of("stubborn")?), before);
+    let audit: Value = poller.admin.json("/api/audit?server=vm1").await?;
+    let outcomes: Vec<&Value> = list(&audit, "audit")?.iter().map(|row| &row["outcome"]).collect();
+    assert_eq!(outcomes, ["succeeded", "unknown", "requested"]);
     Ok(())
 }
 

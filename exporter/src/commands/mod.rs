@@ -183,6 +183,6 @@ fn tell(journal: &Journal, record: &CommandRecord) {
         event.app = Some(name.clone());
     }
     event.pm2_home.clone_from(&record.pm2_home);
-    event.details.insert("command_id".to_owned(), record.id.to_string());
+    event.tell_end(&record.id, record.status);
     journal.event(Time::now(), event);
 }

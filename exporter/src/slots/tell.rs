@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wire::{Action, DeploymentStatus, Event, EventKind, Severity, SmolStr, Time};
+use wire::{Action, CommandStatus, DeploymentStatus, Event, EventKind, Severity, SmolStr, Time};
 
 use super::place::SlotPlace;
 use super::plan::{Change, End, Occupant, Phase};
@@ -41,7 +41,11 @@ impl Teller {
         message: String,
         details: &[(&str, String)],
     ) {
-        let mut event = Event::new(kind, severity, format!("slot {}: {message}", place.slot));
+        self.tell(place, Event::new(kind, severity, message), details);
+    }
+
+    fn tell(&self, place: &SlotPlace, mut event: Event, details: &[(&str, String)]) {
+        event.message = format!("slot {}: {}", place.slot, event.message);
         event.app = place.process();
         event.pm2_home.clone_from(&self.pm2_home);
         event.details.insert("slot".to_owned(), place.slot.to_string());
@@ -111,7 +115,16 @@ impl Teller {
             });
             (lines.unwrap_or_default(), runs(&state.standing.current), shown.unwrap_or_default())
         };
-        let mut details = vec![("command_id", end.id.to_string())];
+        let mut details = Vec::new();
+        let status = match &end.failure {
+            None => CommandStatus::Succeeded,
+            Some(_) => CommandStatus::Failed,
+        };
+        let tell = |kind, severity, message, details: &[(&str, String)]| {
+            let mut event = Event::new(kind, severity, message);
+            event.tell_end(&end.id, status);
+            self.tell(place, event, details);
+        };
         if action == Action::Deploy {
             details.push(("deployment", end.id.to_string()));
         }
@@ -130,7 +143,7 @@ impl Teller {
                 _ => EventKind::SLOT_FAILED,
             };
             let message = format!("{action} by {by} failed: {reason}{back}; it runs {current}");
-            self.event(place, kind, Severity::Error, message, &details);
+            tell(kind, Severity::Error, message, &details);
         } else {
             let (kind, message) = match action {
                 Action::Deploy => (EventKind::DEPLOY_HEALTHY, format!("{url} is healthy")),
@@ -143,11 +156,11 @@ impl Teller {
                 }
                 _ => (EventKind::SLOT_RESTARTED, format!("restarted by {by}")),
             };
-            self.event(place, kind, Severity::Info, message, &details);
+            tell(kind, Severity::Info, message, &details);
         }
         if resumed {
             let message = format!("a change that was cut off is at its end: it runs {current}");
-            self.event(place, EventKind::SLOT_RECOVERED, Severity::Warning, message, &details);
+            tell(EventKind::SLOT_RECOVERED, Severity::Warning, message, &details);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! record a command runs on, whether or not who asked still waits.
 
 mod health;
+mod late;
 mod order;
 mod queue;
 mod record;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use service::problem::ProblemResponse;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::{Action, CommandId, CommandStatus, ServerId, Target};
@@ -96,6 +97,8 @@ pub struct Commands {
     /// Nothing more of a selection is begun.
     stopping: CancellationToken,
     tasks: TaskTracker,
+    /// What events tell of commands could not be taken up.
+    unheard: Notify,
 }
 
 impl Commands {
@@ -121,6 +124,7 @@ impl Commands {
             rolling: Mutex::default(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            unheard: Notify::new(),
         }
     }
 
@@ -355,6 +359,14 @@ impl Commands {
                 break;
             }
             tokio::time::sleep(CLOSE_AGAIN).await;
+        }
+        // Its event may have come while its answer did not.
+        let mut command = command;
+        if command.record.status == CommandStatus::Unknown
+            && self.look_up(&id).await
+            && let Ok(Some(known)) = self.store.command(&id).await
+        {
+            command = Arc::new(known);
         }
         if let Some(open) = self.open().remove(&id) {
             open.done.send_replace(Some(command));

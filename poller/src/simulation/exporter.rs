@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 use wire::{
-    CommandId, CommandRequest, Entry, Event, EventKind, Instance, JournalPage, JournalPosition,
-    Readings, Record, Sample, SampledProcess, Severity, Status, Time,
+    CommandId, CommandRequest, CommandStatus, Entry, Event, EventKind, Instance, JournalPage,
+    JournalPosition, Readings, Record, Sample, SampledProcess, Severity, Status, Time,
 };
 
 use super::limits::Excess;
@@ -102,11 +102,18 @@ impl Exporter {
     }
 
     pub(super) fn event(&mut self) {
+        self.event_of(EventKind::EXIT, None);
+    }
+
+    fn event_of(&mut self, kind: EventKind, end: Option<&CommandId>) {
         let number = self.told.len() as u64;
         self.told.insert(number);
         self.last_event = self.next;
         self.revision += 1;
-        let event = Event::new(EventKind::EXIT, Severity::Warning, number.to_string());
+        let mut event = Event::new(kind, Severity::Info, number.to_string());
+        if let Some(id) = end {
+            event.tell_end(id, CommandStatus::Succeeded);
+        }
         self.add(Record::Event(event));
         self.news.notify_waiters();
     }
@@ -204,6 +211,7 @@ impl Exporter {
             let request = serde_json::from_slice(body.expect("a body")).expect("a command");
             self.commands.insert(id.clone(), (request, now(), Instant::now() + takes));
             self.ran.push(id.clone());
+            self.event_of(EventKind::COMMAND, Some(id));
         }
         let Some((request, since, end)) = self.commands.get(id) else {
             let problem =

@@ -45,6 +45,7 @@ pub(super) struct Life {
     polling: JoinHandle<Result<(), String>>,
     folding: JoinHandle<()>,
     delivering: JoinHandle<()>,
+    hearing: JoinHandle<()>,
     _plan: watch::Sender<Plan>,
 }
 
@@ -111,6 +112,8 @@ impl Life {
         let delivering = Arc::clone(&commands);
         let delivering =
             tokio::spawn(async move { delivering.deliver(CancellationToken::new()).await });
+        let hearing = Arc::clone(&commands);
+        let hearing = tokio::spawn(async move { hearing.hear(CancellationToken::new()).await });
         let began = Instant::now();
         Self {
             store,
@@ -122,6 +125,7 @@ impl Life {
             polling,
             folding,
             delivering,
+            hearing,
             _plan: plan,
         }
     }
@@ -132,6 +136,7 @@ impl Life {
         self.polling.abort();
         self.folding.abort();
         self.delivering.abort();
+        self.hearing.abort();
         self.store.kill();
     }
 
@@ -140,6 +145,7 @@ impl Life {
         self.polling.abort();
         self.folding.abort();
         self.delivering.abort();
+        self.hearing.abort();
         let _holding = hold();
         self.store.close().await;
         self.store.writer_ended().await;

@@ -196,7 +196,7 @@ impl Simulation {
         let (lost, anew) = (of("journal_lost"), of("journal_reset"));
         let stored: Vec<u64> = events
             .iter()
-            .filter(|stored| stored.event.kind.as_str() == "exit")
+            .filter(|stored| matches!(stored.event.kind.as_str(), "exit" | "command"))
             .map(|stored| stored.event.message.parse().expect("a number"))
             .collect();
         assert!(stored.is_sorted(), "{name}: out of order: {stored:?}");
@@ -242,6 +242,14 @@ impl Simulation {
         let filter = CommandFilter { limit: 100_000, ..CommandFilter::default() };
         let stored = store.commands(&filter).await.expect("commands");
         let known: BTreeSet<&CommandId> = stored.iter().map(|it| &it.record.id).collect();
+        let filter = EventFilter {
+            kind: Some("command".to_owned()),
+            limit: 100_000,
+            ..EventFilter::default()
+        };
+        let events = store.events(&filter).await.expect("events");
+        let told: BTreeSet<CommandId> =
+            events.iter().filter_map(|it| Some(it.event.end()?.0)).collect();
         let places = self.wires.places();
         let ran: Vec<&CommandId> = places.values().flat_map(|it| &it.exporter.ran).collect();
         let once: BTreeSet<&CommandId> = ran.iter().copied().collect();
@@ -257,7 +265,7 @@ impl Simulation {
                 CommandStatus::Failed | CommandStatus::Refused | CommandStatus::Expired => {
                     assert!(!did, "{id} ran: {it:?}");
                 }
-                CommandStatus::Unknown => {}
+                CommandStatus::Unknown => assert!(!told.contains(id), "{id} is known: {it:?}"),
                 other => panic!("{id} is still {other:?}"),
             }
         }

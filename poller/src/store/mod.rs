@@ -6,6 +6,7 @@
 mod activity;
 mod audit;
 mod backup;
+mod command_end;
 mod command_list;
 mod commands;
 mod error;

@@ -19,7 +19,7 @@ pub struct Canceller {
 }
 
 /// Who asked, from where; server, action, target.
-type Row = (String, String, String, String, String);
+pub(super) type Row = (String, String, String, String, String);
 
 impl Store {
     /// A queued command is about to be sent, and followed until then. `false` when it is queued no
@@ -129,7 +129,8 @@ pub(super) async fn cancel_waiting(writing: &mut Writing, server: &ServerId) -> 
     Ok(())
 }
 
-async fn note(
+/// Writes down in the audit what became of a command.
+pub(super) async fn note(
     writing: &mut Writing,
     id: &CommandId,
     (who, address, server, action, target): Row,

@@ -11,6 +11,8 @@ use pm2_poller::access::Role;
 use pm2_poller::store::AuditFilter;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection};
+use tokio::sync::Notify;
+use wire::{CommandStatus, Severity};
 
 const RESTART: &str = "/api/commands/vm1/apps/api/restart";
 
@@ -170,6 +172,90 @@ async fn silence_is_unknown_and_never_sent_again() {
     let id = answer.json()["command"].as_str().unwrap().to_owned();
     let stored = poller.get_as(&token, &format!("/api/commands/{id}")).await;
     assert_eq!((stored.status.as_u16(), stored.json()["status"].as_str()), (200, Some("unknown")));
+}
+
+/// The ends of commands that a server's journal told, the latest first.
+async fn told(poller: &Poller, token: &str, server: &str) -> Vec<Value> {
+    let path = format!("/api/events?server={server}&kind=command");
+    poller.get_as(token, &path).await.json()["events"].as_array().unwrap().clone()
+}
+
+/// A command that is closed as unknown.
+async fn unknown(poller: &Poller, token: &str) -> String {
+    let answer = poller.post_as(token, RESTART).await.json();
+    assert_eq!(answer["command_status"], "unknown", "{answer}");
+    answer["command"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_nobody_answered_for_is_known_once_the_journal_tells() {
+    let (exporter, other) = (Exporter::start().await, Exporter::start().await);
+    let poller = Poller::start(vec![exporter.target("vm1"), other.target("vm2")]).await;
+    poller.until_status("vm1", "online").await;
+    let token = poller.token("ci", Role::Operator, &[]).await;
+    exporter.lock().obedience = Obedience::Forget;
+    let known = async |id: &str| poller.get_as(&token, &format!("/api/commands/{id}")).await.json();
+    let status = async |id: &str| known(id).await["status"].as_str().unwrap().to_owned();
+    let ids = [unknown(&poller, &token).await, unknown(&poller, &token).await];
+    let ends = [
+        (CommandStatus::Succeeded, Severity::Info, "restart of app api by ci succeeded"),
+        (CommandStatus::Failed, Severity::Error, "restart of app api by ci failed: it is gone"),
+    ];
+    // Not its server.
+    other.tell_end(&ids[0], Severity::Error, (CommandStatus::Failed, "a lie"));
+    until("it is stored", async || told(&poller, &token, "vm2").await.len() == 1).await;
+    // In the order of their numbers: once the second is known, the lie was looked at.
+    for (id, (end, severity, message)) in ids.iter().zip(ends) {
+        exporter.tell_end(id, severity, (end, message));
+        until("it is known", async || status(id).await == end.as_str()).await;
+        let record = known(id).await;
+        assert_eq!(record.get("reason"), None, "{record}");
+        let failed = end == CommandStatus::Failed;
+        let error = record.get("error").and_then(Value::as_str);
+        assert_eq!(error, failed.then_some(message), "{record}");
+        assert_eq!(record["finished_at"], told(&poller, &token, "vm1").await[0]["time"]);
+    }
+    // What ended stays as it did.
+    exporter.tell_end(&ids[0], Severity::Error, (CommandStatus::Failed, "changed its mind"));
+    exporter.tell_end("nobody-knows-it", Severity::Info, (CommandStatus::Succeeded, "?"));
+    let last = unknown(&poller, &token).await;
+    exporter.tell_end(&last, Severity::Warning, (CommandStatus::Succeeded, "it was not saved"));
+    until("it is known", async || status(&last).await == "succeeded").await;
+    assert_eq!(known(&last).await["error"], "it was not saved");
+    assert_eq!(status(&ids[0]).await, "succeeded");
+    let expected = [
+        "requested",
+        "unknown",
+        "requested",
+        "unknown",
+        "succeeded",
+        "failed",
+        "requested",
+        "unknown",
+        "succeeded",
+    ];
+    assert_eq!(audit(&poller).await, expected.map(|how| ("ci".to_owned(), how.to_owned())));
+}
+
+#[tokio::test]
+async fn the_journal_may_tell_before_a_command_is_given_up() {
+    let (exporter, poller, token) = start().await;
+    let (answers, asked) = (Arc::new(Notify::new()), Arc::new(Mutex::new(None)));
+    exporter.lock().obedience = Obedience::ForgetAfter(Arc::clone(&answers));
+    let id = Arc::clone(&asked);
+    exporter.lock().on_command =
+        Some(Box::new(move |it| *id.lock().unwrap() = Some(it.to_owned())));
+    let told = async {
+        until("it was sent", async || asked.lock().unwrap().is_some()).await;
+        let id = asked.lock().unwrap().clone().unwrap();
+        exporter.tell_end(&id, Severity::Info, (CommandStatus::Succeeded, "done"));
+        until("it is stored", async || told(&poller, &token, "vm1").await.len() == 1).await;
+        answers.notify_one();
+    };
+    let (answer, ()) = tokio::join!(poller.post_as(&token, RESTART), told);
+    assert_eq!((answer.status.as_u16(), &answer.json()["status"]), (200, &json!("succeeded")));
+    let expected = ["requested", "unknown", "succeeded"];
+    assert_eq!(audit(&poller).await, expected.map(|how| ("ci".to_owned(), how.to_owned())));
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ async fn where_waiting_fails_the_polls_decide() {
     exporter.event(EventKind::EXIT, "1");
     poller.until_kinds("kind=exit", &["exit"]).await;
     poller.until_status("vm1", "online").await;
-    assert!(counted(&poller, "status").await > 0);
+    until("it is counted", async || counted(&poller, "status").await > 0).await;
     let inner = exporter.lock();
     assert!(
         inner.waits <= inner.polls,

@@ -13,9 +13,10 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use wire::{
-    CommandRequest, Entry, Event, EventKind, Instance, JournalPage, JournalPosition, Readings,
-    Record, RestartCause, Sample, SampledProcess, Severity, Status, Target, Time,
+    CommandRequest, CommandStatus, Entry, Event, EventKind, Instance, JournalPage, JournalPosition,
+    Readings, Record, RestartCause, Sample, SampledProcess, Severity, Status, Target, Time,
 };
 
 use super::target;
@@ -48,6 +49,8 @@ pub enum Obedience {
     Mute,
     /// Breaks the connection and forgets it.
     Forget,
+    /// The same, once it is notified.
+    ForgetAfter(Arc<Notify>),
     /// Takes it, and ends it after so long.
     Later(Duration),
     /// Says no.
@@ -155,6 +158,14 @@ impl Exporter {
         let mut event = Event::new(kind, Severity::Warning, message);
         event.app = Some("api".parse().unwrap());
         event.pm2_home = home.map(Into::into);
+        self.add(Record::Event(event));
+    }
+
+    /// Tells the end of a command, as its journal does whether or not its answer arrived.
+    pub fn tell_end(&self, id: &str, severity: Severity, (status, message): (CommandStatus, &str)) {
+        let mut event = Event::new(EventKind::COMMAND, severity, message);
+        event.app = Some("api".parse().unwrap());
+        event.tell_end(&id.parse().unwrap(), status);
         self.add(Record::Event(event));
     }
 
@@ -473,8 +484,13 @@ async fn take(State(this): State<Exporter>, Path(id): Path<String>, body: Bytes)
         let problem = json!({"type": "bad_request", "status": 400, "title": "", "detail": detail});
         return (StatusCode::BAD_REQUEST, Json(problem)).into_response();
     }
-    if matches!(obedience, Obedience::Forget) {
-        return broken();
+    match &obedience {
+        Obedience::Forget => return broken(),
+        Obedience::ForgetAfter(notify) => {
+            notify.notified().await;
+            return broken();
+        }
+        _ => {}
     }
     let app = match &request.target {
         Target::App(name) => name.to_string(),
