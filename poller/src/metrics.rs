@@ -121,7 +121,7 @@ impl Metrics {
             )?,
             commands: counters(
                 "pm2_poller_commands_total",
-                "Commands by how they ended.",
+                "Commands by how they ended; unknown also those of which it is known later.",
                 "status",
             )?,
             commands_running: gauge("pm2_poller_commands_running", "Commands under way.")?,

@@ -41,6 +41,9 @@ const MOST_OF_SERVER: usize = 16;
 const CLOSE_TRIES: u32 = 60;
 const CLOSE_AGAIN: Duration = Duration::from_secs(1);
 
+/// What a part is called that was done and that nobody watched to its end.
+const NOT_WATCHED: &str = "not_watched";
+
 /// Longest error that is kept, in characters.
 const MAX_ERROR: usize = 1000;
 
@@ -329,8 +332,9 @@ impl Commands {
     }
 
     /// Tells who waits, and closes the record. Until that is on the disk it is tried again: a
-    /// full disk must not leave a command that ended looking as if it ran.
-    async fn close(&self, mut command: StoredCommand, mut outcome: Outcome) {
+    /// full disk must not leave a command that ended looking as if it ran. Gives how it ended, as far
+    /// as is known by now.
+    async fn close(&self, mut command: StoredCommand, mut outcome: Outcome) -> CommandStatus {
         outcome.error = outcome.error.map(|error| error.chars().take(MAX_ERROR).collect());
         let id = command.record.id.clone();
         self.metrics.commands.with_label_values(&[outcome.status.as_str()]).inc();
@@ -363,14 +367,15 @@ impl Commands {
         // Its event may have come while its answer did not.
         let mut command = command;
         if command.record.status == CommandStatus::Unknown
-            && self.look_up(&id).await
-            && let Ok(Some(known)) = self.store.command(&id).await
+            && let Some(known) = self.known_by_now(&id).await
         {
             command = Arc::new(known);
         }
+        let status = command.record.status;
         if let Some(open) = self.open().remove(&id) {
             open.done.send_replace(Some(command));
         }
+        status
     }
 
     /// What became of the commands that a former life of this program left open: what waits waits
@@ -411,7 +416,7 @@ impl Commands {
                 let watched = command.part_of.is_some()
                     && health::is_watched(&command.record.target, command.record.action);
                 if watched && outcome.status == CommandStatus::Succeeded {
-                    outcome.problem = Some("not_watched".to_owned());
+                    outcome.problem = Some(NOT_WATCHED.to_owned());
                     let words =
                         "it was done, and the poller was stopped before it was seen to be well";
                     outcome.error.get_or_insert_with(|| words.to_owned());

@@ -209,7 +209,8 @@ impl Commands {
             self.queue.remove(&id);
             let words = "who asked for it may not do that any more".to_owned();
             let outcome = run::ended(CommandStatus::Refused, "forbidden", words);
-            return self.close(it.command, outcome).await;
+            self.close(it.command, outcome).await;
+            return;
         }
         let until = crate::world::now().plus_millis(super::millis(it.timeout));
         match self.store.begin_command(id.clone(), until).await {

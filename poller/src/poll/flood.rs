@@ -86,7 +86,12 @@ impl Flood {
             return false;
         }
         if !self.bytes.take(size(event) as f64) {
+            let end = event.end();
             event.details.clear();
+            // How a command ended is told nowhere else.
+            if let Some((id, status)) = end {
+                event.tell_end(&id, status);
+            }
             event.message = event.message.chars().take(MESSAGE).collect();
             self.cut += 1;
         }
@@ -103,13 +108,28 @@ pub(super) fn size(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::{EventKind, Severity, Time};
+    use wire::{CommandId, CommandStatus, EventKind, Severity, Time};
 
     fn page(events: usize, bytes: usize) -> Vec<Entry> {
         let mut event = Event::new(EventKind::EXCEPTION, Severity::Error, "m".repeat(300));
         event.details.insert("stack".to_owned(), "s".repeat(bytes));
         let entry = |seq| Entry { seq, time: Time::now(), record: Record::Event(event.clone()) };
         (0..events as u64).map(entry).collect()
+    }
+
+    #[test]
+    fn how_a_command_ended_passes_a_flood() {
+        let begin = Instant::now();
+        let mut flood = Flood::new(begin);
+        while flood.pass(begin, &mut page(1, 60_000)).is_none() {}
+        let id: CommandId = "c1".parse().unwrap();
+        let mut entries = page(1, 60_000);
+        if let Record::Event(event) = &mut entries[0].record {
+            event.tell_end(&id, CommandStatus::Failed);
+        }
+        flood.pass(begin, &mut entries);
+        let Record::Event(event) = &entries[0].record else { panic!("{entries:?}") };
+        assert_eq!((event.end(), event.details.len()), (Some((id, CommandStatus::Failed)), 2));
     }
 
     #[test]

@@ -46,6 +46,7 @@ use tokio::sync::broadcast;
 pub use activity::Activity;
 pub use audit::{AuditCheck, AuditFilter, AuditRow, NewAudit, RowHash, Stamp};
 pub use backup::{ScheduledCopy, copies, copy, is_marked, restore};
+pub use command_end::CommandEnd;
 pub use command_list::CommandFilter;
 pub use commands::{Inserted, NewCommand, StoredCommand};
 pub use error::StoreError;

@@ -7,6 +7,7 @@ use axum::http::Method;
 use pm2_poller::access::Role;
 use pm2_poller::store::AuditFilter;
 use serde_json::{Value, json};
+use wire::{CommandStatus, Severity};
 
 use crate::support::exporter::{Manner, Obedience};
 use crate::support::{Answer, Exporter, Poller, target, until};
@@ -168,6 +169,29 @@ async fn the_first_that_is_not_well_ends_it() {
         assert!(part["error"].as_str().unwrap().contains(word), "{part}");
         assert_eq!(*order.lock().unwrap(), [1], "nothing more was sent");
     }
+}
+
+#[tokio::test]
+async fn a_part_that_nobody_answered_for_ends_it_and_was_not_watched_though_it_was_done() {
+    let (exporters, poller, token, order) = start(2).await;
+    exporters[0].lock().obedience = Obedience::Forget;
+    let selection = ask(&poller, &token, &restart(json!({}))).await.json();
+    assert_eq!(parts(&selection), ["unknown", "cancelled"], "{selection}");
+    assert_eq!(selection["status"], "failed");
+    let id = selection["parts"][0]["id"].as_str().unwrap();
+    let done = (CommandStatus::Succeeded, "restart of app api by ci succeeded");
+    exporters[0].tell_end(id, Severity::Info, done);
+    let path = format!("/api/commands/{}", selection["id"].as_str().unwrap());
+    until("it is known", async || {
+        parts(&poller.get_as(&token, &path).await.json()) == ["succeeded", "cancelled"]
+    })
+    .await;
+    let now = poller.get_as(&token, &path).await.json();
+    assert_eq!(
+        (&now["status"], &now["parts"][0]["reason"]),
+        (&json!("failed"), &json!("not_watched"))
+    );
+    assert_eq!(*order.lock().unwrap(), [0]);
 }
 
 #[tokio::test]

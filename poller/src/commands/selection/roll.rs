@@ -136,12 +136,14 @@ impl Commands {
         for error in errors.chain([&mut outcome.error]).flatten() {
             *error = rollout.order.scrub(rollout.action, error);
         }
-        self.ended(command, outcome).await
+        let unseen = watched && outcome.status == CommandStatus::Unknown;
+        let (server, status) = self.ended(command, outcome).await;
+        // That it was done, as its server's journal may tell, says nothing of how it is.
+        (server, if unseen { CommandStatus::Unknown } else { status })
     }
 
     async fn ended(&self, command: StoredCommand, outcome: Outcome) -> (ServerId, CommandStatus) {
-        let (server, status) = (command.server.clone(), outcome.status);
-        self.close(command, outcome).await;
-        (server, status)
+        let server = command.server.clone();
+        (server, self.close(command, outcome).await)
     }
 }
