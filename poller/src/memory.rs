@@ -14,9 +14,9 @@ static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// `mi_option_purge_delay`, in milliseconds, by its place in mimalloc.h.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Pages that SQLite may keep in all: a little more than the writer and the readers together keep on
-/// most days. Where there is no room it takes one that was not used for long.
-const PAGES: usize = 640;
+/// Pages that SQLite has room for: what its connections may keep in all, or it would write out what a
+/// transaction changed to have room for the rest.
+const PAGES: usize = 1024;
 /// Of the database, in bytes; what is kept with each is SQLite's to say.
 const PAGE: usize = 4096;
 /// From so many bytes on, what is given back is the machine's again.
