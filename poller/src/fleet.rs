@@ -70,6 +70,11 @@ impl Member {
         }
     }
 
+    /// Whether it answered later than at `moment`.
+    pub fn answered_after(&self, moment: Instant) -> bool {
+        self.answered > Some(moment)
+    }
+
     /// Whether it answers, given how long a silence makes it offline.
     pub fn status(&self, stale_after: Duration) -> ServerStatus {
         match self.answered {

@@ -9,7 +9,8 @@ use wire::{EventKind, Severity, Time};
 
 use crate::app::App;
 use crate::config::{Config, Keep};
-use crate::store::{Before, Removed, Shrunk, StoreError, Tier, copies};
+use crate::pending::Pending;
+use crate::store::{Before, LOG_STAYS, Removed, Shrunk, StoreError, Tier, copies};
 
 /// How often is looked for what is due.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
@@ -19,6 +20,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(5);
 /// A longer write-ahead log is left to shrink first: somebody reads for long, a copy is made.
 const LOG_MOST: u64 = 8 << 20;
+const _: () = assert!(LOG_MOST > LOG_STAYS as u64, "it never becomes shorter than that");
 /// How often is looked whether a copy is due, and when one that failed is tried again.
 const COPY_LOOK: Duration = Duration::from_secs(1);
 const COPY_AGAIN: Duration = Duration::from_secs(300);
@@ -179,15 +181,21 @@ async fn say_large(
 /// when the next is due, so that a restart neither makes one more nor leaves one out.
 pub async fn copy(app: &App, configs: watch::Receiver<Config>, stop: CancellationToken) {
     let mut tried: Option<Instant> = None;
+    let mut looking = Pending::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COPY_LOOK) => {}
         }
         let Some(backup) = configs.borrow().backup.clone() else { continue };
+        let look = || {
+            let folder = backup.dir.clone();
+            move || copies(&folder).unwrap_or_default()
+        };
+        let Some(copies) = looking.ended("backup.dir", look).await else { continue };
         let now = Time::now();
         // One of the future was made by a clock that was wrong.
-        let of_past = copies(&backup.dir).unwrap_or_default().into_iter();
+        let of_past = copies.into_iter();
         let newest = of_past.map(|copy| copy.time).filter(|time| *time <= now).max();
         let age = newest.map(|time| now.millis_since(time).unsigned_abs());
         let recent = age.is_some_and(|age| u128::from(age) < backup.every.as_millis());

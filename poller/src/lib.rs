@@ -16,6 +16,7 @@ pub mod http;
 pub mod metrics;
 pub mod notify;
 mod owner;
+mod pending;
 pub mod pki;
 pub mod poll;
 pub mod program;

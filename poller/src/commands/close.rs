@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wire::CommandStatus;
 
+use super::order::may_be_secret;
 use super::run::{self, Outcome};
 use super::{CLOSE_AGAIN, CLOSE_TRIES, Commands, MAX_ERROR, NOT_WATCHED, health};
 use crate::store::StoredCommand;
@@ -97,6 +98,9 @@ impl Commands {
                 let (target, id) = (target.as_deref(), &command.record.id);
                 let left = Duration::from_millis(left);
                 let mut outcome = run::settle(&this.client, target, id, left).await;
+                if may_be_secret(command.record.action) && outcome.problem.is_none() {
+                    outcome.forget_words();
+                }
                 let watched = command.part_of.is_some()
                     && health::is_watched(&command.record.target, command.record.action);
                 if watched && outcome.status == CommandStatus::Succeeded {

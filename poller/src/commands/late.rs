@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use wire::{Action, CommandId, CommandStatus, Severity};
+use wire::{CommandId, CommandStatus, Severity};
 
-use super::order::one_line;
+use super::order::{may_be_secret, one_line};
 use super::{Commands, MAX_ERROR, NOT_WATCHED, health};
 use crate::store::{CommandEnd, StoreError, StoredCommand, StoredEvent};
 
@@ -124,9 +124,8 @@ fn words(
 ) -> (Option<&'static str>, Option<String>) {
     let record = &command.record;
     let said = match record.action {
-        // What these take may be secret, and what went wrong may repeat it; the record and the audit
-        // stay for longer than the event.
-        Action::Env | Action::Trigger | Action::Deploy => format!("see event {}", event.id),
+        // The record and the audit stay for longer than the event.
+        action if may_be_secret(action) => format!("see event {}", event.id),
         _ => one_line(&event.event.message).chars().take(MAX_ERROR).collect(),
     };
     if status != CommandStatus::Succeeded {

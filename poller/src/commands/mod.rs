@@ -78,6 +78,17 @@ struct Open {
     waits: bool,
 }
 
+/// Who waits for the end of a command.
+type Ended = watch::Receiver<Option<Arc<StoredCommand>>>;
+
+/// What became of a request.
+enum Begun {
+    /// Its key was used before, by this one.
+    Before(Arc<StoredCommand>),
+    /// It goes its way.
+    Now(Arc<StoredCommand>, Ended),
+}
+
 /// What it takes to send one.
 struct Sending {
     target: Arc<crate::config::Target>,
@@ -151,7 +162,8 @@ impl Commands {
     }
 
     /// Puts a command on record and sends it on its way; gives what is known of it after at
-    /// most `wait`. A request whose key was used before gives what is known of that one.
+    /// most `wait`. A request whose key was used before gives what is known of that one. When
+    /// nobody waits for this any more, it goes on.
     ///
     /// # Errors
     /// It was refused, and the refusal is on record; or it could not be put on record, and
@@ -165,6 +177,33 @@ impl Commands {
         if request.caller.token().is_none() {
             request.caller.require(Role::Operator)?;
         }
+        let this = Arc::clone(self);
+        let (command, mut done) = match self.whole(async move { this.begin(request).await }).await?
+        {
+            Begun::Before(command) => return Ok(command),
+            Begun::Now(command, done) => (command, done),
+        };
+        let ended = tokio::time::timeout(wait, done.wait_for(Option::is_some)).await;
+        Ok(match ended {
+            Ok(Ok(ended)) => ended.clone().unwrap_or(command),
+            _ => command,
+        })
+    }
+
+    /// Does what must not end half-way in a task of its own: whoever asked may go away at any moment, and
+    /// what is on record then has to be begun all the same.
+    async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ProblemResponse>> + Send + 'static,
+    ) -> Result<T, ProblemResponse> {
+        let ended = self.tasks.spawn(work).await;
+        ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "the beginning of a command failed");
+            Err(unavailable("the command could not be begun: see the poller's log"))
+        })
+    }
+
+    async fn begin(self: &Arc<Self>, request: Request) -> Result<Begun, ProblemResponse> {
         let id = new_id().map_err(|error| {
             tracing::error!(%error, "no random numbers");
             unavailable("no random numbers for the command's id")
@@ -193,7 +232,9 @@ impl Commands {
         }
         match self.store.insert_command(new.clone()).await {
             Ok(Inserted::New) => {}
-            Ok(Inserted::Before(before)) => return self.again(&request, &body, *before),
+            Ok(Inserted::Before(before)) => {
+                return self.again(&request, &body, *before).map(Begun::Before);
+            }
             Ok(Inserted::KeyOfSelection(before)) => {
                 return Err(selection::key_of_another(&before));
             }
@@ -211,18 +252,14 @@ impl Commands {
             "command"
         );
         let command = running(new);
-        let mut done = match request.queue {
+        let done = match request.queue {
             Some(_) => self.enqueue(command.clone(), body),
             None => {
                 let sending = Sending { target, order: request.order, body, timeout };
                 self.start(command.clone(), sending)
             }
         };
-        let ended = tokio::time::timeout(wait, done.wait_for(Option::is_some)).await;
-        Ok(match ended {
-            Ok(Ok(ended)) => ended.clone().unwrap_or_else(|| Arc::new(command)),
-            _ => Arc::new(command),
-        })
+        Ok(Begun::Now(Arc::new(command), done))
     }
 
     fn allowed(&self, request: &Request) -> Result<Arc<crate::config::Target>, ProblemResponse> {
@@ -307,11 +344,7 @@ impl Commands {
         Ok(Arc::new(before))
     }
 
-    fn start(
-        self: &Arc<Self>,
-        command: StoredCommand,
-        sending: Sending,
-    ) -> watch::Receiver<Option<Arc<StoredCommand>>> {
+    fn start(self: &Arc<Self>, command: StoredCommand, sending: Sending) -> Ended {
         let (done, waiting) = watch::channel(None);
         let open = Open { server: command.server.clone(), done, waits: false };
         self.open().insert(command.record.id.clone(), open);

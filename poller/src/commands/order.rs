@@ -242,6 +242,11 @@ impl Order {
     }
 }
 
+/// Whether what an action takes may be secret, so that what its server says of it may repeat that.
+pub(super) fn may_be_secret(action: Action) -> bool {
+    matches!(action, Action::Env | Action::Trigger | Action::Deploy)
+}
+
 /// Without line breaks and other control characters.
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

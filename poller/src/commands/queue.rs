@@ -10,11 +10,12 @@ use axum::http::StatusCode;
 use dashboards::ServerStatus;
 use service::problem::ProblemResponse;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::{CommandId, CommandStatus, ServerId, Time};
 
 use super::{
-    CLOSE_AGAIN, CLOSE_TRIES, Commands, MAX_ERROR, Open, Order, Outcome, run, unavailable,
+    CLOSE_AGAIN, CLOSE_TRIES, Commands, Ended, MAX_ERROR, Open, Order, Outcome, run, unavailable,
 };
 use crate::store::{Canceller, StoredCommand};
 
@@ -43,7 +44,7 @@ struct Waiting {
     /// It is being sent.
     leaves: bool,
     /// It was not taken: the server must answer again after this.
-    after: Option<Time>,
+    after: Option<Instant>,
     /// How often its server would not take it.
     refusals: u32,
     /// Why it was not taken, the last time.
@@ -53,10 +54,10 @@ struct Waiting {
 impl Waiting {
     /// Nothing was taken, and so it waits on.
     fn wait_on(&mut self, outcome: Outcome) {
-        let mut after = crate::world::now();
+        let mut after = Instant::now();
         if outcome.status == CommandStatus::Refused {
             let pause = PAUSE * (1u32 << self.refusals.min(DOUBLINGS));
-            after = after.plus_millis(super::millis(pause));
+            after += pause;
             self.refusals += 1;
         }
         self.after = Some(after);
@@ -116,11 +117,7 @@ pub enum NotCancelled {
 
 impl Commands {
     /// Lets a command wait that is on record as queued.
-    pub(super) fn enqueue(
-        &self,
-        command: StoredCommand,
-        body: Vec<u8>,
-    ) -> watch::Receiver<Option<Arc<StoredCommand>>> {
+    pub(super) fn enqueue(&self, command: StoredCommand, body: Vec<u8>) -> Ended {
         let (done, ended) = watch::channel(None);
         let open = Open { server: command.server.clone(), done, waits: true };
         self.open().insert(command.record.id.clone(), open);
@@ -193,10 +190,10 @@ impl Commands {
     }
 
     /// Whether a server answers, and did so after a moment.
-    fn answers(&self, server: &ServerId, after: Option<Time>) -> bool {
+    fn answers(&self, server: &ServerId, after: Option<Instant>) -> bool {
         self.fleet.get(server).is_some_and(|member| {
             let online = member.status(self.fleet.stale_after()) == ServerStatus::Online;
-            online && after.is_none_or(|after| member.last_success > Some(after))
+            online && after.is_none_or(|after| member.answered_after(after))
         })
     }
 

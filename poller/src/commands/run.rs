@@ -54,6 +54,19 @@ pub(super) struct Outcome {
     pub(super) after: Vec<Process>,
 }
 
+impl Outcome {
+    /// Leaves out what the server said went wrong: it may repeat what it was sent, and that is not
+    /// known any more.
+    pub(super) fn forget_words(&mut self) {
+        const WORDS: &str = "not kept, since the poller was stopped meanwhile: what went wrong may \
+             repeat a secret. The server's events have it";
+        let errors = self.outcomes.iter_mut().map(|of| &mut of.error);
+        for error in errors.chain([&mut self.error]).flatten() {
+            WORDS.clone_into(error);
+        }
+    }
+}
+
 /// `by` is who asked here, which the exporter's record tells together with this poller's token.
 ///
 /// # How it ends

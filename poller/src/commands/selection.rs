@@ -102,6 +102,14 @@ pub struct Rollout {
     pub address: IpAddr,
 }
 
+/// What became of a request.
+enum BegunRollout {
+    /// Its key was used before, by this one.
+    Before(StoredSelection),
+    /// It goes its way, and tells when it has ended.
+    Now(CommandId, watch::Receiver<bool>),
+}
+
 /// One that goes its way.
 #[derive(Clone, Debug)]
 pub(super) struct Rolling {
@@ -150,7 +158,8 @@ impl Commands {
     }
 
     /// Puts a selection on record and begins with it; gives what is known of it after at most
-    /// `wait`. `whole` is the request, which tells a repeated one from another.
+    /// `wait`. `whole` is the request, which tells a repeated one from another. When nobody waits
+    /// for this any more, it goes on.
     ///
     /// # Errors
     /// It was refused, and the refusal is on record; or it could not be put on record, and
@@ -161,6 +170,21 @@ impl Commands {
         whole: Vec<u8>,
         wait: Duration,
     ) -> Result<StoredSelection, ProblemResponse> {
+        let this = Arc::clone(self);
+        let begun = self.whole(async move { this.begin_rollout(rollout, whole).await }).await?;
+        let (id, mut ended) = match begun {
+            BegunRollout::Before(before) => return Ok(before),
+            BegunRollout::Now(id, ended) => (id, ended),
+        };
+        let _ = tokio::time::timeout(wait, ended.wait_for(|ended| *ended)).await;
+        self.rolled(&id).await
+    }
+
+    async fn begin_rollout(
+        self: &Arc<Self>,
+        rollout: Rollout,
+        whole: Vec<u8>,
+    ) -> Result<BegunRollout, ProblemResponse> {
         let id = new_id().map_err(|error| {
             tracing::error!(%error, "no random numbers");
             unavailable("no random numbers for the command's id")
@@ -193,7 +217,9 @@ impl Commands {
         };
         match self.store.insert_selection(new).await {
             Ok(Selected::New) => {}
-            Ok(Selected::Before(before)) => return self.rolled_before(&before, &whole).await,
+            Ok(Selected::Before(before)) => {
+                return self.rolled_before(&before, &whole).await.map(BegunRollout::Before);
+            }
             Ok(Selected::KeyOfCommand(before)) => return Err(key_of_another(&before)),
             Err(error) => {
                 self.metrics.store_errors.with_label_values(&[error.label()]).inc();
@@ -208,7 +234,7 @@ impl Commands {
             servers = parts.len(), by = rollout.caller.name(), from = %rollout.address,
             "a command for a selection"
         );
-        let (done, mut ended) = watch::channel(false);
+        let (done, ended) = watch::channel(false);
         let rolling = Rolling { done, cancelled: self.stopping.child_token() };
         self.rolling().insert(id.clone(), rolling.clone());
         let (this, of) = (Arc::clone(self), id.clone());
@@ -217,8 +243,7 @@ impl Commands {
             this.rolling().remove(&of);
             rolling.done.send_replace(true);
         });
-        let _ = tokio::time::timeout(wait, ended.wait_for(|ended| *ended)).await;
-        self.rolled(&id).await
+        Ok(BegunRollout::Now(id, ended))
     }
 
     fn parts(&self, rollout: &Rollout, id: &CommandId) -> Result<Vec<NewCommand>, ProblemResponse> {
@@ -330,25 +355,30 @@ impl Commands {
     /// # Errors
     /// It has ended, or it cannot be put on record that it is cancelled.
     pub async fn cancel_rollout(
-        &self,
+        self: &Arc<Self>,
         id: &CommandId,
         by: Canceller,
     ) -> Result<StoredSelection, ProblemResponse> {
+        let (this, of) = (Arc::clone(self), id.clone());
+        self.whole(async move { this.stop_rollout(of, by).await }).await?;
+        self.rolled(id).await
+    }
+
+    async fn stop_rollout(&self, id: CommandId, by: Canceller) -> Result<(), ProblemResponse> {
         let cancelled = self.store.cancel_selection(id.clone(), by).await.map_err(|error| {
             self.metrics.store_errors.with_label_values(&[error.label()]).inc();
             tracing::error!(%error, command = %id, "a selection was not cancelled");
             unavailable("it could not be put on record that the command is cancelled")
         })?;
         if !cancelled {
-            let status = self.rolled(id).await?.status;
+            let status = self.rolled(&id).await?.status;
             let detail = format!("the command {id} has ended already: {}", status.as_str());
             return Err(ProblemResponse::new(StatusCode::CONFLICT, "conflict", detail));
         }
-        let rolling = self.rolling().get(id).cloned();
-        if let Some(rolling) = rolling {
+        if let Some(rolling) = self.rolling().get(&id) {
             rolling.cancelled.cancel();
         }
-        self.rolled(id).await
+        Ok(())
     }
 }
 

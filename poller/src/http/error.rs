@@ -14,6 +14,9 @@ pub(super) fn store_failed(error: StoreError) -> ProblemResponse {
     if let StoreError::Exists(_) | StoreError::LastAdmin = error {
         return ProblemResponse::new(StatusCode::CONFLICT, error.label(), error.to_string());
     }
+    if error == StoreError::TooMuch {
+        return ProblemResponse::bad_request(format!("step: {error}"));
+    }
     tracing::error!(%error, "a request could not be answered");
     let (word, detail) = match error {
         StoreError::Busy => {

@@ -5,8 +5,8 @@ use wire::{ServerId, Time};
 
 use super::alert::{Active, Key};
 
-/// When it was looked last, and what held.
-type Shown = Option<(Time, Arc<BTreeMap<Key, Active>>)>;
+/// When it was looked last, by how many milliseconds the time of day is ahead of that, and what held.
+type Shown = Option<(Time, i64, Arc<BTreeMap<Key, Active>>)>;
 
 /// What holds now, for the API and the pages.
 #[derive(Debug, Default)]
@@ -35,14 +35,14 @@ pub struct Held {
 }
 
 impl Board {
-    pub(super) fn show(&self, now: Time, active: Arc<BTreeMap<Key, Active>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((now, active));
+    pub(super) fn show(&self, now: Time, behind: i64, active: Arc<BTreeMap<Key, Active>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some((now, behind, active));
     }
 
     /// What holds, of servers that `may_see`, and of the poller itself where that is `None`.
     pub fn holding(&self, may_see: impl Fn(Option<&ServerId>) -> bool) -> Holding {
         let shown = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((as_of, active)) = shown else { return Holding::default() };
+        let Some((as_of, behind, active)) = shown else { return Holding::default() };
         let mut alerts: Vec<Held> = active
             .iter()
             .filter_map(|(key, active)| {
@@ -50,7 +50,7 @@ impl Board {
                 may_see(server.as_ref()).then(|| Held {
                     key: key.clone(),
                     server,
-                    active: active.clone(),
+                    active: Active { since: active.since.plus_millis(behind), ..active.clone() },
                     firing: active.is_firing(key, as_of),
                 })
             })
@@ -59,6 +59,6 @@ impl Board {
             let (severity, since) = (held.key.severity(), held.active.since);
             std::cmp::Reverse((held.firing, severity, since))
         });
-        Holding { as_of: Some(as_of), alerts }
+        Holding { as_of: Some(as_of.plus_millis(behind)), alerts }
     }
 }

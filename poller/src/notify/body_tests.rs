@@ -36,6 +36,18 @@ fn parsed(kind: Kind) -> Value {
     serde_json::from_str(&body(&message(), &with(kind))).unwrap()
 }
 
+/// By the time of day, which may have been set since the message's own time began.
+#[test]
+fn what_holds_ends_later_than_now_however_long_the_machine_slept() {
+    let asleep = 3 * 86_400_000;
+    let told = message().later_by(asleep);
+    let alerts = body(&told, &with(Kind::Alertmanager));
+    let alerts: Value = serde_json::from_str(&alerts).unwrap();
+    assert_eq!(alerts[0]["startsAt"], "2023-11-17T22:12:20.000Z");
+    assert_eq!(alerts[0]["endsAt"], "2023-11-18T02:13:20.000Z");
+    assert_eq!(alerts[1]["endsAt"], "2023-11-17T22:13:20.000Z");
+}
+
 #[test]
 fn alertmanager_gets_the_labels_that_prometheus_gives() {
     let alerts = parsed(Kind::Alertmanager);

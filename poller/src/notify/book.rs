@@ -48,6 +48,20 @@ impl Message {
     pub fn firing(&self) -> usize {
         self.notices.iter().filter(|notice| notice.ended.is_none()).count()
     }
+
+    /// The same with all its times so many milliseconds later.
+    pub(super) fn later_by(&self, millis: i64) -> Self {
+        let notice = |notice: &Notice| Notice {
+            since: notice.since.plus_millis(millis),
+            ended: notice.ended.map(|time| time.plus_millis(millis)),
+            ..notice.clone()
+        };
+        Self {
+            time: self.time.plus_millis(millis),
+            notices: self.notices.iter().map(notice).collect(),
+            left: self.left,
+        }
+    }
 }
 
 /// An alert that a receiver knows of.

@@ -6,6 +6,7 @@ pub mod alert;
 mod board;
 pub mod body;
 pub mod book;
+mod clock;
 pub mod receiver;
 mod send;
 pub mod signs;
@@ -31,6 +32,7 @@ use crate::config::Config;
 use crate::fleet::Member;
 use alert::{Active, Key, Ledger};
 use book::{Book, Message};
+use clock::Clock;
 use dashboards::ServerStatus;
 use receiver::Receiver;
 use signs::{Own, Seen, Signs};
@@ -48,23 +50,6 @@ const LAST: Duration = Duration::from_secs(2);
 /// Part of the memory that holds the ledger; receivers have a part each.
 const LEDGER: &str = "alerts";
 const BOOK: &str = "receiver:";
-
-/// The time of day when the program started, and on from there by the clock that nobody sets.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    start: Time,
-    begun: Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { start: Time::now(), begun: Instant::now() }
-    }
-
-    fn now(&self) -> Time {
-        self.start.plus_millis(i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX))
-    }
-}
 
 /// A receiver, with what it was told.
 #[derive(Debug)]
@@ -210,7 +195,8 @@ impl Notifier<'_> {
     }
 
     async fn look(&mut self) {
-        let now = self.clock.now();
+        self.clock.compare(Time::now());
+        let (now, behind) = (self.clock.now(), self.clock.behind);
         let (members, own) = (self.app.fleet.all(), self.own(now));
         let stale_after = self.app.fleet.stale_after();
         let mut findings = Vec::new();
@@ -227,7 +213,7 @@ impl Notifier<'_> {
         if self.ledger.look(now, findings, unknown) {
             self.unsaved.insert(LEDGER.to_owned());
         }
-        self.app.alerts.show(now, Arc::clone(self.ledger.active()));
+        self.app.alerts.show(now, behind, Arc::clone(self.ledger.active()));
         for (name, desk) in self.desks.iter_mut().filter(|(_, desk)| !desk.busy) {
             let message = desk.book.message(now, &self.ledger, &desk.receiver);
             self.app.notify.waiting(name, desk.book.untold());
@@ -235,7 +221,7 @@ impl Notifier<'_> {
             desk.busy = true;
             let (client, receiver) = (self.app.client.clone(), Arc::clone(&desk.receiver));
             self.sends.spawn(async move {
-                let sent = send(&client, &receiver, &message).await;
+                let sent = send(&client, &receiver, &message.later_by(behind)).await;
                 (receiver.name.clone(), message, sent)
             });
         }
@@ -245,7 +231,7 @@ impl Notifier<'_> {
     fn sent(&mut self, (name, message, sent): Sent) {
         let now = self.clock.now();
         let delivery = sent.as_ref().map_or_else(|error| error.delivery, |_| Delivery::Success);
-        self.app.notify.delivered(&name, delivery, now);
+        self.app.notify.delivered(&name, delivery, Time::now());
         let Some(desk) = self.desks.get_mut(&name) else { return };
         desk.busy = false;
         let alerts = message.notices.len();

@@ -15,7 +15,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use wire::{ServerId, Time};
@@ -24,6 +23,7 @@ use crate::access::Access;
 use crate::config::{Config, Target, exporter_url, is_https, read_token_file};
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
+use crate::pending::Pending;
 use crate::poll::Plan;
 use crate::store::{Registration, Store, StoreError, StoredServer};
 
@@ -34,8 +34,6 @@ pub use tokens::{block, forget, keep, make};
 
 /// How often the database and the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a look at the files is waited for before all else goes on.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where a server is written down. The first wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,7 +144,7 @@ struct Looked {
     stored: Option<Vec<StoredServer>>,
     files: Files,
     /// A look at the files that takes long: one of their file systems may not answer at all.
-    looking: Option<JoinHandle<(Files, bool)>>,
+    looking: Pending<(Files, bool)>,
     /// All of them are to be read anew at the next look.
     again: bool,
     all: All,
@@ -254,7 +252,7 @@ impl Registry {
 
     async fn look_at_files(&self, looked: &mut Looked, config: &Config, again: bool) -> bool {
         let none = config.server_files.is_empty() && looked.files.is_empty();
-        if none && looked.looking.is_none() {
+        if none && !looked.looking.is_running() {
             return false;
         }
         looked.again |= again;
@@ -262,12 +260,13 @@ impl Registry {
         let begin = || {
             let (mut files, again) = (files.clone(), std::mem::take(again));
             let (patterns, tls) = (config.server_files.clone(), config.exporter_tls.clone());
-            tokio::task::spawn_blocking(move || {
+            move || {
                 let changed = files.look(&patterns, &tls, again);
                 (files, changed)
-            })
+            }
         };
-        let Some((files, changed)) = ended(looking, begin).await else { return false };
+        let ended = looking.ended("server_files", begin).await;
+        let Some((files, changed)) = ended else { return false };
         looked.files = files;
         // What is gone leaves no series.
         self.metrics.server_files.reset();
@@ -339,7 +338,7 @@ impl Registry {
             }
         }
         // Of a file that was never read nobody knows what is in it.
-        let unread = looked.looking.is_some() || looked.files.has_unread();
+        let unread = looked.looking.is_running() || looked.files.has_unread();
         for (id, old) in kept.iter() {
             let hidden = unread && old.origin == Origin::File.as_str();
             if old.retired_at.is_none() && !looked.all.contains_key(id) && !hidden {
@@ -372,24 +371,6 @@ impl Registry {
     }
 }
 
-/// What was begun before and has not ended, or what `begin` begins. `None` while that takes longer than
-/// [`PATIENCE`]: it goes on.
-async fn ended<T>(
-    pending: &mut Option<JoinHandle<T>>,
-    begin: impl FnOnce() -> JoinHandle<T>,
-) -> Option<T> {
-    let is_new = pending.is_none();
-    let running = pending.get_or_insert_with(begin);
-    let Ok(ended) = tokio::time::timeout(PATIENCE, running).await else {
-        if is_new {
-            tracing::warn!("server_files are not read yet: their file system does not answer");
-        }
-        return None;
-    };
-    *pending = None;
-    ended.ok()
-}
-
 /// Until it is time to look again: whether there is another configuration. `None` when there will be
 /// none any more.
 async fn woken<T>(configs: &mut watch::Receiver<T>, ticks: &mut Interval) -> Option<bool> {
@@ -419,19 +400,6 @@ fn registration(it: &Registered) -> Registration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn what_takes_long_is_not_waited_for_and_not_begun_twice() {
-        let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        let mut pending = None;
-        let slow = move || tokio::task::spawn_blocking(move || receiver.recv().is_ok());
-        assert_eq!(ended(&mut pending, slow).await, None);
-        let twice = || -> JoinHandle<bool> { panic!("begun twice") };
-        sender.send(()).unwrap();
-        assert_eq!(ended(&mut pending, twice).await, Some(true));
-        let other = || tokio::task::spawn_blocking(|| false);
-        assert_eq!(ended(&mut pending, other).await, Some(false));
-    }
 
     #[tokio::test]
     async fn a_configuration_that_comes_with_a_tick_is_not_missed() {

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sqlx::{ConnectOptions, Connection, query};
 use wire::Time;
@@ -14,6 +15,10 @@ use super::open::{self, Found, integrity, options};
 use super::{Result, Store, StoreError, beside};
 use crate::owner;
 
+/// What follows the name of a copy that is not whole yet.
+const PARTIAL: &str = ".pm2-poller-partial";
+/// One that nobody wrote to for so long is of a program that was killed.
+const DEAD: Duration = Duration::from_secs(3600);
 /// The files that SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["", "-wal", "-shm"];
 
@@ -27,22 +32,25 @@ pub async fn copy(database: &Path, target: &Path) -> Result<()> {
     if open::look(database).await.map_err(|error| error.opening(database))? == Found::Empty {
         return Err(StoreError::Failed("it is empty".to_owned()).opening(database));
     }
-    if target.exists() {
+    let target = target.to_owned();
+    let place = target.clone();
+    if apart(move || Ok(place.exists())).await? {
         let (file, reason) = (target.display().to_string(), "is there already".to_owned());
         return Err(StoreError::Copy { file, reason });
     }
-    let partial = beside(target, ".pm2-poller-partial");
+    let partial = beside(&target, PARTIAL);
     let made = copy_into(database, &partial).await;
-    let placed = match made {
-        Ok(()) => fs::rename(&partial, target).map_err(|error| io(target, &error)),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = placed {
-        remove(&partial);
-        return Err(error.copying(target));
-    }
-    sync_folder(target);
-    Ok(())
+    apart(move || {
+        let placed =
+            made.and_then(|()| fs::rename(&partial, &target).map_err(|error| io(&target, &error)));
+        if let Err(error) = placed {
+            remove(&partial);
+            return Err(error.copying(&target));
+        }
+        sync_folder(&target);
+        Ok(())
+    })
+    .await
 }
 
 /// A part of a copy, and what SQLite left beside it.
@@ -53,13 +61,16 @@ fn remove(partial: &Path) {
 }
 
 async fn copy_into(database: &Path, partial: &Path) -> Result<()> {
-    remove(partial);
-    // SQLite takes an empty file that is there, and with it who may read it.
-    let new = File::options().write(true).create_new(true).mode(0o600).open(partial);
-    new.map_err(|error| io(partial, &error))?;
-    let Some(name) = partial.to_str() else {
-        return Err(StoreError::Failed(format!("{}: is no UTF-8", partial.display())));
-    };
+    let place = partial.to_owned();
+    let name = apart(move || {
+        remove(&place);
+        // SQLite takes an empty file that is there, and with it who may read it.
+        let new = File::options().write(true).create_new(true).mode(0o600).open(&place);
+        new.map_err(|error| io(&place, &error))?;
+        let name = place.into_os_string().into_string();
+        name.map_err(|name| StoreError::Failed(format!("{}: is no UTF-8", name.display())))
+    })
+    .await?;
     let mut connection = options(database).read_only(true).connect().await?;
     let copied = query("VACUUM INTO ?").bind(name).execute(&mut connection).await;
     connection.close().await?;
@@ -68,6 +79,11 @@ async fn copy_into(database: &Path, partial: &Path) -> Result<()> {
     if let Some(first) = found.first() {
         return Err(StoreError::Corrupt(first.clone()));
     }
+    let place = partial.to_owned();
+    apart(move || sync(&place)).await
+}
+
+fn sync(partial: &Path) -> Result<()> {
     File::open(partial).and_then(|file| file.sync_all()).map_err(|error| io(partial, &error))
 }
 
@@ -123,7 +139,7 @@ async fn ask_for_what_waits(partial: &Path) -> Result<()> {
         .await;
     connection.close().await?;
     done?;
-    File::open(partial).and_then(|file| file.sync_all()).map_err(|error| io(partial, &error))
+    sync(partial)
 }
 
 /// Renames a database and what belongs to it; `None` when there is none.
@@ -272,21 +288,56 @@ impl Store {
         mark_damaged(&self.path);
     }
 
-    /// A copy in `folder` under a name with the time, and the oldest beyond `keep` gone.
+    /// A copy in `folder` under a name with the time, and the oldest beyond `keep` gone, after those that
+    /// a clock that was wrong dated later than `now`.
     ///
     /// # Errors
     /// The copy failed; the former ones stay.
     pub async fn scheduled_copy(&self, folder: &Path, keep: u32, now: Time) -> Result<PathBuf> {
-        fs::create_dir_all(folder).map_err(|error| io(folder, &error))?;
         let target = ScheduledCopy::path(folder, now);
+        let place = folder.to_owned();
+        apart(move || {
+            fs::create_dir_all(&place).map_err(|error| io(&place, &error))?;
+            clear(&place);
+            Ok(())
+        })
+        .await?;
         copy(&self.path, &target).await?;
-        let mut copies = copies(folder)?;
-        let surplus = copies.len().saturating_sub(keep as usize);
-        for old in copies.drain(..surplus) {
-            fs::remove_file(&old.path).map_err(|error| io(&old.path, &error))?;
-        }
+        let place = folder.to_owned();
+        apart(move || drop_surplus(&place, keep as usize, now)).await?;
         Ok(target)
     }
+}
+
+/// Works on files on a thread that may wait for them: a folder in a network may not answer for long.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
+}
+
+/// Takes away what a program that was killed left of a copy by schedule.
+fn clear(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let begun = name.to_str().and_then(|name| name.split_once(PARTIAL));
+        let modified = entry.metadata().and_then(|file| file.modified());
+        let age = modified.ok().and_then(|time| time.elapsed().ok());
+        if begun.is_some_and(|(copy, _)| ScheduledCopy::of(folder.join(copy)).is_some())
+            && age.is_some_and(|age| age > DEAD)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn drop_surplus(folder: &Path, keep: usize, now: Time) -> Result<()> {
+    let mut copies = copies(folder)?;
+    copies.sort_by_key(|copy| (copy.time <= now, copy.time));
+    let surplus = copies.len().saturating_sub(keep);
+    for old in &copies[..surplus] {
+        fs::remove_file(&old.path).map_err(|error| io(&old.path, &error))?;
+    }
+    Ok(())
 }
 
 const PREFIX: &str = "pm2-poller-";

@@ -54,8 +54,8 @@ pub enum StoreError {
     /// The program is stopping.
     #[error("the database is closed")]
     Closed,
-    /// Somebody else moved the cursor meanwhile: what was read from it must not be stored.
-    #[error("the journal's position changed meanwhile")]
+    /// Somebody else changed meanwhile what this goes on from: a journal's cursor, a user's limits.
+    #[error("what this goes on from changed meanwhile")]
     Moved,
     /// What is there already has that name.
     #[error("{0}")]
@@ -63,6 +63,12 @@ pub enum StoreError {
     /// Nobody could administer the poller any more.
     #[error("that would leave no admin without limits: make another one first")]
     LastAdmin,
+    /// An answer would have more points than are given at once.
+    #[error(
+        "more than {} points: ask for a longer step, a shorter time or fewer metrics",
+        super::MAX_POINTS
+    )]
+    TooMuch,
     /// A server has too many different names for the history to keep.
     #[error("too many different {0}")]
     TooMany(&'static str),
@@ -86,7 +92,7 @@ impl StoreError {
             Self::Moved => "moved",
             Self::Exists(_) => "exists",
             Self::LastAdmin => "last_admin",
-            Self::TooMany(_) => "limits",
+            Self::TooMany(_) | Self::TooMuch => "limits",
             Self::Copy { .. } | Self::Failed(_) => "failed",
         }
     }

@@ -1,7 +1,7 @@
 //! Events: what exporters told and what the poller itself saw.
 
-use sqlx::QueryBuilder;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{QueryBuilder, query_scalar};
 use wire::{Event, Instance, ServerId, Severity, Time};
 
 use super::listed::{Listed, listed};
@@ -170,6 +170,18 @@ impl Store {
         conditions(&mut sql, filter);
         sql.push(" ORDER BY events.id");
         self.pieces(sql, filter.limit).await
+    }
+
+    /// The number of the last event, 0 where there was none yet.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn newest_event(&self) -> Result<i64> {
+        let newest: Option<i64> =
+            query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+                .fetch_optional(&self.readers)
+                .await?;
+        Ok(newest.unwrap_or_default())
     }
 
     /// The number of the last event, and how many of those above `after` are not there any more.

@@ -203,6 +203,8 @@ pub(super) async fn take_in(
             .bind(ingest.server.as_str())
             .fetch_one(transaction.write().await?)
             .await?;
+        // Its row stays when what it says is refused, and is there for what it says next.
+        staged.heads.insert(ingest.server.clone(), head.clone());
     }
     let mut record = Vec::new();
     let mut samples = 0;

@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 pub use activity::Activity;
 pub use audit::{AuditCheck, AuditFilter, AuditRow, NewAudit, RowHash, Stamp};
@@ -52,12 +52,14 @@ pub use commands::{Inserted, NewCommand, StoredCommand};
 pub use error::StoreError;
 pub use events::{EventFilter, StoredEvent};
 pub use history::{
-    Folded, HistoryQuery, MAX_STEPS, Point, Series, Subject, Tier, Window, WindowQuery, known_step,
+    Folded, HistoryQuery, MAX_POINTS, MAX_STEPS, Point, Series, Subject, Tier, Window, WindowQuery,
+    known_step,
 };
 pub use ingest::{Cursor, Ingest, Known};
 pub use listed::Listed;
 pub use lock::Lock;
 pub use marks::{Mark, MarkQuery};
+pub use open::LOG_STAYS;
 pub use queue::Canceller;
 pub use registry::{Registration, StoredServer};
 pub use retention::{Before, Dropped, POLLER, Removed, Shrunk};
@@ -72,6 +74,9 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// How long one read may take, its turn included.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Answers of history that are made at a time.
+const HISTORIES: usize = 4;
+
 /// Events that a slow reader of the live stream may be behind by before it is dropped.
 const STREAM_QUEUE: usize = 1024;
 
@@ -82,6 +87,8 @@ pub struct Store {
     readers: SqlitePool,
     heads: writer::SharedHeads,
     path: PathBuf,
+    /// Answers of history that are made at a time: each may take some tens of megabytes.
+    histories: Arc<Semaphore>,
     /// Events as they are committed, by rising number and none left out.
     events: broadcast::Sender<Arc<StoredEvent>>,
 }
@@ -135,7 +142,8 @@ impl Store {
         let events = broadcast::channel(STREAM_QUEUE).0;
         let writer =
             writer::Writer::start(connection, heads.clone(), path.to_owned(), events.clone());
-        Self { writer, readers, heads, path: path.to_owned(), events }
+        let histories = Arc::new(Semaphore::new(HISTORIES));
+        Self { writer, readers, heads, path: path.to_owned(), histories, events }
     }
 
     /// How far each server is taken in.

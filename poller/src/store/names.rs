@@ -22,18 +22,21 @@ const SEEN_AGAIN: i64 = 3_600_000;
 struct Kind {
     what: &'static str,
     seen: &'static str,
+    greatest: &'static str,
     forget: &'static str,
 }
 
 const INSTANCES: Kind = Kind {
     what: "process names",
     seen: "UPDATE instances SET last_seen = ? WHERE id = ?",
-    forget: "DELETE FROM instances WHERE server = ? AND last_seen < ?",
+    greatest: "SELECT max(id) FROM instances",
+    forget: "DELETE FROM instances WHERE server = ? AND last_seen < ? AND id < ?",
 };
 const METRICS: Kind = Kind {
     what: "metric names",
     seen: "UPDATE metrics SET last_seen = ? WHERE id = ?",
-    forget: "DELETE FROM metrics WHERE server = ? AND last_seen < ?",
+    greatest: "SELECT max(id) FROM metrics",
+    forget: "DELETE FROM metrics WHERE server = ? AND last_seen < ? AND id < ?",
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +97,8 @@ impl<K: Hash + Eq> Known<K> {
         self.all.get_index_mut(place).map(|(_, name)| name)
     }
 
-    /// Room for one more: where there are too many, those that nobody saw for long make it.
+    /// Room for one more: where there are too many, those that nobody saw for long make it. The
+    /// greatest number stays: it would be given again, and blocks of the past have it.
     async fn make_room(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -107,8 +111,10 @@ impl<K: Hash + Eq> Known<K> {
         }
         let old = now - UNSEEN;
         let connection = transaction.write().await?;
-        let gone = sqlx::query(kind.forget).bind(server).bind(old).execute(connection).await?;
-        self.all.retain(|_, name| name.last_seen >= old);
+        let greatest: i64 = sqlx::query_scalar(kind.greatest).fetch_one(&mut *connection).await?;
+        let forget = sqlx::query(kind.forget).bind(server).bind(old).bind(greatest);
+        let gone = forget.execute(connection).await?;
+        self.all.retain(|_, name| name.last_seen >= old || name.id >= greatest);
         match gone.rows_affected() {
             0 => Err(StoreError::TooMany(kind.what)),
             _ => Ok(()),

@@ -25,6 +25,9 @@ const APPLICATION_ID: i64 = 0x706d_3270;
 const READERS: u32 = 4;
 /// What of [`READ_TIMEOUT`] may be spent on waiting for one of them.
 const TURN: Duration = Duration::from_secs(2);
+/// What the write-ahead log keeps of its length once it is folded into the file, in bytes. More than it
+/// has in between as a rule (1,000 pages), so that it mostly keeps its place on the disk.
+pub const LOG_STAYS: u32 = 6 << 20;
 
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -71,7 +74,7 @@ async fn writer(path: &Path) -> Result<SqliteConnection> {
     let mut connection = options
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .pragma("journal_size_limit", "16777216")
+        .pragma("journal_size_limit", LOG_STAYS.to_string())
         .connect()
         .await?;
     let id: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;

@@ -92,7 +92,9 @@ impl Store {
             removed.blocks[tier as usize] = gone;
             removed.more |= gone >= BLOCKS.unsigned_abs();
         }
-        let names = before.hours.plus_millis(-2 * 3_600_000);
+        // The oldest block reaches back by its length, and last_seen is up to an hour behind: every
+        // number that a block still has is kept.
+        let names = before.hours.plus_millis(-Tier::Hours.length() - 2 * 3_600_000);
         let rows = self.writer.run(move |writing| {
             Box::pin(async move {
                 let connection = &mut writing.connection;
@@ -109,16 +111,17 @@ impl Store {
                          ORDER BY requested_at LIMIT ?)",
                         before.commands,
                     ),
-                    // last_seen is up to an hour behind; two hours more keep every number that a
-                    // block still has.
+                    // The greatest number stays, so that none is ever given again.
                     (
                         "DELETE FROM instances WHERE id IN \
-                         (SELECT id FROM instances WHERE last_seen < ? LIMIT ?)",
+                         (SELECT id FROM instances WHERE last_seen < ? \
+                          AND id < (SELECT max(id) FROM instances) LIMIT ?)",
                         names,
                     ),
                     (
                         "DELETE FROM metrics WHERE id IN \
-                         (SELECT id FROM metrics WHERE last_seen < ? LIMIT ?)",
+                         (SELECT id FROM metrics WHERE last_seen < ? \
+                          AND id < (SELECT max(id) FROM metrics) LIMIT ?)",
                         names,
                     ),
                     (

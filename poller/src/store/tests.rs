@@ -112,6 +112,32 @@ async fn the_same_page_counts_once() {
     assert_eq!(points[0].points.len(), 1);
 }
 
+/// A server that nobody knew yet, and whose first words are refused.
+#[tokio::test]
+async fn a_server_with_too_many_names_harms_nobody_else() {
+    let (_folder, store) = fresh().await;
+    let mut entry = sample(1, 1, Some(1.0), 0);
+    if let Record::Sample(sample) = &mut entry.record {
+        sample.processes[0].readings.custom = (0..10_001)
+            .map(|n| CustomMetric { name: format!("m{n}").into(), value: 0.0, unit: "".into() })
+            .collect();
+    }
+    let too_many = ingest(cursor("", 0), cursor("e", 1), vec![entry]);
+    let refused = store.ingest(too_many.clone()).await;
+    assert_eq!(refused, Err(StoreError::TooMany("metric names")));
+    let other = Ingest {
+        server: "vm2".parse().unwrap(),
+        ..ingest(cursor("", 0), cursor("e", 1), vec![sample(1, 1, None, 0)])
+    };
+    // In one commit.
+    let (again, other) = tokio::join!(store.ingest(too_many), store.ingest(other));
+    assert_eq!(again, Err(StoreError::TooMany("metric names")));
+    other.unwrap();
+    let page = ingest(cursor("", 0), cursor("e", 1), vec![event(1, 1, EventKind::EXIT)]);
+    store.ingest(page).await.unwrap();
+    assert_eq!(store.known_server(&server()).await.unwrap().cursor, cursor("e", 1));
+}
+
 #[tokio::test]
 async fn one_app_in_two_pm2s_is_two() {
     let (_folder, store) = fresh().await;
@@ -328,6 +354,38 @@ async fn tokens_are_kept_revoked_and_named_again() {
     assert_eq!(tokens[1].limits.servers, Some([server()].into()));
     let rows = store.audit(&AuditFilter { limit: 10, ..AuditFilter::default() }).await.unwrap();
     assert_eq!(rows.len(), 3, "a refused or empty change leaves no line");
+}
+
+#[tokio::test]
+async fn limits_are_changed_from_what_they_are_or_not_at_all() {
+    let (_folder, store) = fresh().await;
+    let to = |server: &str| Limits {
+        servers: Some([server.parse().unwrap()].into()),
+        ..Limits::default()
+    };
+    let user = NewUser {
+        name: "alice".into(),
+        role: Role::Operator,
+        password: "hash".into(),
+        limits: Limits::default(),
+        expires_at: None,
+    };
+    store.create_user(user, NewAudit::default()).await.unwrap();
+    let change = async |before: Limits, after: Limits| {
+        let change = UserChange { limits: Some((before, after)), ..UserChange::default() };
+        store.change_user("alice".into(), change, NewAudit::default(), false).await
+    };
+    assert_eq!(change(Limits::default(), to("vm1")).await, Ok(true));
+    // One that read them before.
+    assert_eq!(change(Limits::default(), to("vm2")).await, Err(StoreError::Moved));
+    let password = UserChange { password: Some("other".into()), ..UserChange::default() };
+    let done = store.change_user("alice".into(), password, NewAudit::default(), false).await;
+    assert_eq!(done, Ok(true));
+    let kept = &store.users().await.unwrap()[0];
+    assert_eq!((&kept.limits, kept.password.as_str()), (&to("vm1"), "other"));
+    let nobody = UserChange { limits: Some((to("a"), to("b"))), ..UserChange::default() };
+    let done = store.change_user("bob".into(), nobody, NewAudit::default(), false).await;
+    assert_eq!(done, Ok(false));
 }
 
 fn command(id: &str, key: Option<&str>) -> NewCommand {

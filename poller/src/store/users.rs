@@ -1,7 +1,7 @@
 //! Users. What is kept of a password is its argon2id hash.
 
-use sqlx::query;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{query, query_scalar};
 use wire::Time;
 
 use super::audit::{self, NewAudit};
@@ -59,8 +59,8 @@ pub struct UserChange {
     pub role: Option<Role>,
     /// Hash of a new password.
     pub password: Option<String>,
-    /// What they are limited to.
-    pub limits: Option<Limits>,
+    /// What they were limited to, and are to be.
+    pub limits: Option<(Limits, Limits)>,
     /// Until when; `Some(None)` for ever.
     pub expires_at: Option<Option<Time>>,
 }
@@ -103,7 +103,8 @@ impl Store {
     /// Changes a user, with a line in the audit; `false` when there is none of that name.
     ///
     /// # Errors
-    /// [`StoreError::LastAdmin`] when nobody could administer the poller then, unless `forced`.
+    /// [`StoreError::LastAdmin`] when nobody could administer the poller then, unless `forced`;
+    /// [`StoreError::Moved`] when their limits are others by now than those to go on from.
     pub async fn change_user(
         &self,
         name: String,
@@ -117,7 +118,21 @@ impl Store {
                     let connection = &mut writing.connection;
                     let before = has_admin(connection).await?;
                     let now = Time::now().as_millis();
-                    let limits = change.limits.as_ref().map(json).transpose()?;
+                    let limits = match &change.limits {
+                        Some((before, limits)) => {
+                            let now: Option<String> =
+                                query_scalar("SELECT limits FROM users WHERE name = ?")
+                                    .bind(&name)
+                                    .fetch_optional(&mut *connection)
+                                    .await?;
+                            let Some(now) = now else { return Ok(false) };
+                            if serde_json::from_str::<Limits>(&now).ok().as_ref() != Some(before) {
+                                return Err(StoreError::Moved);
+                            }
+                            Some(json(limits)?)
+                        }
+                        None => None,
+                    };
                     let done = query(
                         "UPDATE users SET role = coalesce(?, role), \
                          password_at = CASE WHEN ? IS NULL THEN password_at ELSE ? END, \
@@ -233,7 +248,7 @@ pub(super) fn json(limits: &Limits) -> Result<String> {
 /// Whether there is somebody who may do everything.
 pub(super) async fn has_admin(connection: &mut SqliteConnection) -> Result<bool> {
     let now = Time::now().as_millis();
-    let has: bool = sqlx::query_scalar(
+    let has: bool = query_scalar(
         "SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND limits = '{}' \
                         AND (expires_at IS NULL OR expires_at > ?)) \
              OR EXISTS (SELECT 1 FROM tokens WHERE role = 'admin' AND limits = '{}' \

@@ -8,11 +8,11 @@ use crate::support::exporter::{Manner, Obedience};
 use crate::support::{Answer, Exporter, Poller, target, until};
 use axum::http::{Method, StatusCode};
 use pm2_poller::access::Role;
-use pm2_poller::store::AuditFilter;
+use pm2_poller::store::{AuditFilter, Inserted, NewCommand};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Notify;
-use wire::{CommandStatus, Severity, Time};
+use wire::{Action, CommandStatus, Severity, Time};
 
 const RESTART: &str = "/api/commands/vm1/apps/api/restart";
 
@@ -364,45 +364,69 @@ async fn what_cannot_be_put_on_record_is_not_sent() {
 #[tokio::test]
 async fn commands_left_by_a_crash_are_settled_by_asking() {
     let (exporter, poller, token) = start().await;
-    use pm2_poller::store::{Inserted, NewCommand};
-    // As a crash between sending and closing leaves them: one that ran, one nobody knows.
-    for (id, known) in [("ran", true), ("lost", false)] {
-        let new = NewCommand {
-            id: id.parse().unwrap(),
-            server: "vm1".parse().unwrap(),
-            target: wire::Target::App("api".parse().unwrap()),
-            action: wire::Action::Restart,
-            pm2_home: None,
-            status: wire::CommandStatus::Running,
-            requested_by: "ci".into(),
-            token: None,
-            requested_from: "127.0.0.1".into(),
-            requested_via: None,
-            requested_at: wire::Time::now(),
-            refusal: None,
-            idempotency_key: None,
-            summary: None,
-            body_hash: None,
-            follow_until: None,
-            queued_until: None,
-            body: None,
-            part_of: None,
-        };
-        assert!(matches!(poller.app.store.insert_command(new).await, Ok(Inserted::New)));
-        if known {
-            let record = json!({
-                "id": id, "target": {"app": "api"}, "action": "restart", "status": "succeeded",
-                "requested_by": "poller", "requested_at": wire::Time::now(),
-            });
-            exporter.lock().commands.insert(id.into(), record);
-        }
+    // As a crash between sending and closing leaves them: some that ran, one nobody knows.
+    for (id, action) in [("ran", Action::Restart), ("odd", Action::Env), ("lost", Action::Restart)]
+    {
+        left(&poller, id, action).await;
     }
+    let now = wire::Time::now();
+    exporter.lock().commands.extend([
+        (
+            "ran".into(),
+            json!({
+                "id": "ran", "target": {"app": "api"}, "action": "restart", "status": "succeeded",
+                "requested_by": "poller", "requested_at": now,
+            }),
+        ),
+        (
+            "odd".into(),
+            json!({
+                "id": "odd", "target": {"app": "api"}, "action": "env", "status": "failed",
+                "requested_by": "poller", "requested_at": now, "error": "hunter2-hunter2 is odd",
+                "outcomes": [{"pm_id": 1, "error": "what is hunter2-hunter2?"}],
+            }),
+        ),
+    ]);
     let poller = poller.restart(None).await;
-    for (id, status) in [("ran", "succeeded"), ("lost", "unknown")] {
+    for (id, status) in [("ran", "succeeded"), ("odd", "failed"), ("lost", "unknown")] {
         let path = format!("/api/commands/{id}");
         until(id, async || poller.get_as(&token, &path).await.json()["status"] == status).await;
     }
     assert!(exporter.lock().ran.is_empty(), "nothing is sent again");
+    // What it was sent is not known any more, and so not what may be kept of what it said.
+    let odd = poller.get_as(&token, "/api/commands/odd").await;
+    let words = odd.json()["error"].as_str().unwrap().to_owned();
+    assert!(words.starts_with("not kept, since the poller was stopped"), "{words}");
+    assert_eq!(odd.json()["outcomes"], json!([{"pm_id": 1, "error": words}]));
+    let admin = poller.token("root", Role::Admin, &[]).await;
+    let audit = poller.get_as(&admin, "/api/audit").await;
+    assert!(audit.body.contains(&words) && !audit.body.contains("hunter2"), "{audit:?}");
+}
+
+/// Puts a command on record as one that was sent and not closed.
+async fn left(poller: &Poller, id: &str, action: Action) {
+    let new = NewCommand {
+        id: id.parse().unwrap(),
+        server: "vm1".parse().unwrap(),
+        target: wire::Target::App("api".parse().unwrap()),
+        action,
+        pm2_home: None,
+        status: wire::CommandStatus::Running,
+        requested_by: "ci".into(),
+        token: None,
+        requested_from: "127.0.0.1".into(),
+        requested_via: None,
+        requested_at: wire::Time::now(),
+        refusal: None,
+        idempotency_key: None,
+        summary: None,
+        body_hash: None,
+        follow_until: None,
+        queued_until: None,
+        body: None,
+        part_of: None,
+    };
+    assert!(matches!(poller.app.store.insert_command(new).await, Ok(Inserted::New)));
 }
 
 #[tokio::test]
@@ -440,4 +464,28 @@ async fn who_is_limited_to_some_actions_runs_no_code_and_takes_back_no_other() {
     let refused = poller.send(Method::DELETE, &limited, &cancel, &Value::Null).await;
     assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (403, "forbidden"));
     assert_eq!(poller.send(Method::DELETE, &admin, &cancel, &Value::Null).await.status, 200);
+}
+
+/// A command that is put on record while nobody waits for it any more.
+#[tokio::test]
+async fn who_goes_away_while_it_is_put_on_record_leaves_no_command_behind() {
+    let (exporter, poller, token) = start().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(poller.database());
+    let mut other = options.connect().await.unwrap();
+    let rollout = json!({"select": {"app": "api"}, "action": "restart"});
+    for (path, body) in [(RESTART, json!({})), ("/api/commands", rollout)] {
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        let before = exporter.lock().ran.len();
+        let asked = poller.post_json(&token, path, &body, None);
+        let gone = tokio::time::timeout(Duration::from_millis(300), asked).await;
+        assert!(gone.is_err(), "it was answered: {gone:?}");
+        sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+        until(path, async || exporter.lock().ran.len() == before + 1).await;
+        let ended = async || {
+            let list = poller.get_as(&token, "/api/commands?limit=1").await.json();
+            list["commands"][0]["status"] == "succeeded"
+        };
+        until("it ends", ended).await;
+    }
+    other.close().await.unwrap();
 }

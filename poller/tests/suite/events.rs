@@ -157,3 +157,26 @@ async fn what_is_kept_no_longer_is_told() {
     exporter.event(EventKind::EXIT, "12");
     assert_eq!(reader.messages(1).await, ["12"]);
 }
+
+#[tokio::test]
+async fn who_is_dropped_before_the_first_event_misses_none() {
+    let (exporter, other) = (Exporter::start().await, Exporter::start().await);
+    let poller = Poller::start(vec![exporter.target("vm1"), other.target("vm2")]).await;
+    poller.until_status("vm1", "online").await;
+    poller.until_status("vm2", "online").await;
+    let path = "/api/events/stream?server=vm1&kind=exit";
+    let mut response = poller.stream(path).await;
+    let mut text = String::new();
+    while !text.contains("\n\n") {
+        let piece = tokio::time::timeout(PATIENCE, response.chunk()).await.unwrap();
+        text.push_str(std::str::from_utf8(&piece.unwrap().unwrap()).unwrap());
+    }
+    // What a browser keeps of it, though it shows no event.
+    let last: i64 = text.trim().strip_prefix("id: ").unwrap().parse().unwrap();
+    drop(response);
+    other.event(EventKind::EXIT, "not asked for");
+    exporter.event(EventKind::EXIT, "missed");
+    until("both are stored", async || poller.kinds("kind=exit").await.len() == 2).await;
+    let mut again = Reader::open(&poller, path, Some(last)).await;
+    assert_eq!(again.messages(1).await, ["missed"]);
+}

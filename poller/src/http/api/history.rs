@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 use service::problem::ProblemResponse;
@@ -129,19 +129,26 @@ async fn show(
     if let Some(home) = home {
         series.retain(|it| it.is_in(&home));
     }
-    if csv {
-        let name = name.as_ref().map_or("host", AppName::as_str);
-        return Ok(csv::response(&server, name, &series));
-    }
-    Ok(Json(History {
-        server,
-        app: name,
-        from,
-        to,
-        step_seconds: step_millis as f64 / 1000.0,
-        series: series.into_iter().map(Into::into).collect(),
+    // It may be megabytes: polls are waiting.
+    let write = move || {
+        if csv {
+            let name = name.as_ref().map_or("host", AppName::as_str);
+            return csv::response(&server, name, &series);
+        }
+        Json(History {
+            server,
+            app: name,
+            from,
+            to,
+            step_seconds: step_millis as f64 / 1000.0,
+            series: series.into_iter().map(Into::into).collect(),
+        })
+        .into_response()
+    };
+    tokio::task::spawn_blocking(write).await.map_err(|error| {
+        tracing::error!(%error, "history could not be written down");
+        ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "see the poller's log")
     })
-    .into_response())
 }
 
 /// Whether CSV is asked for and JSON is not.

@@ -45,8 +45,8 @@ struct Following {
     /// Nothing came live since the store was read: what fell behind meanwhile is read as well.
     anew: bool,
     read: VecDeque<StoredEvent>,
-    /// What is there no more, to be told first.
-    gap: Option<Event>,
+    /// To be told first: where this begins, or what is there no more.
+    first: Option<Event>,
 }
 
 pub(super) async fn follow(
@@ -69,6 +69,8 @@ pub(super) async fn follow(
     let after = sent.transpose()?.or(after);
     filter.limit = PAGE;
     let place = Place::take(&app, (caller, peer), None)?;
+    // Whoever is dropped before the first event comes back to here.
+    let newest = app.store.newest_event().await.map_err(store_failed)?;
     // Before the store is looked at: what comes meanwhile comes twice, and never not at all.
     let live = app.store.follow();
     let mut following = Following {
@@ -79,15 +81,19 @@ pub(super) async fn follow(
         behind: None,
         anew: false,
         read: VecDeque::new(),
-        gap: None,
+        first: Some(Event::default().id(newest.to_string())),
     };
-    // What happened since a time stands in the store.
-    let since = following.filter.since.is_some();
-    if let Some(after) = after.or(since.then_some(0)) {
+    if let Some(after) = after {
         let (newest, missing) = app.store.missing_events(after).await.map_err(store_failed)?;
         following.last = after.min(newest);
         (following.behind, following.anew) = (Some(newest), true);
-        following.gap = if after > 0 || !since { gap(after, missing) } else { None };
+        let told = after > 0 || following.filter.since.is_none();
+        following.first = if told { gap(after, missing) } else { None };
+    } else if following.filter.since.is_some() {
+        // What happened since a time stands in the store.
+        let newest = app.store.newest_event().await.map_err(store_failed)?;
+        (following.behind, following.anew) = (Some(newest), true);
+        following.first = None;
     }
     let stream = unfold(following, async |mut following| {
         let event = following.next().await?;
@@ -122,8 +128,8 @@ impl Following {
             if !self.place.is_kept() {
                 return None;
             }
-            if let Some(gap) = self.gap.take() {
-                return Some(gap);
+            if let Some(first) = self.first.take() {
+                return Some(first);
             }
             if let Some(event) = self.read.pop_front() {
                 if let Some(event) = written(&event) {
@@ -172,7 +178,7 @@ impl Following {
             // It was read from the store already.
             Ok(_) => Some(None),
             Err(RecvError::Lagged(_)) if self.anew => {
-                let (newest, _) = self.place.app().store.missing_events(self.last).await.ok()?;
+                let newest = self.place.app().store.newest_event().await.ok()?;
                 self.behind = Some(newest);
                 Some(None)
             }

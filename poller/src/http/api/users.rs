@@ -19,7 +19,10 @@ use crate::app::App;
 use crate::http::error::store_failed;
 use crate::http::params::Params;
 use crate::http::{Admin, Peer, Reader};
-use crate::store::{NewUser, StoredUser, UserChange};
+use crate::store::{NewUser, StoreError, StoredUser, UserChange};
+
+/// How often a change is tried that others come in between of.
+const CHANGE_TRIES: u32 = 3;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
@@ -172,46 +175,48 @@ pub(super) async fn change(
 ) -> Result<Json<Shown>, ProblemResponse> {
     params.end()?;
     let wanted: Change = service::body::parse(&body, CHANGE)?;
-    let mut limits = one(&app, &name).await?.limits;
-    let before = limits.clone();
     let Change { role, password, servers, groups, tags, actions, expires } = wanted;
-    if let Some(servers) = servers {
-        limits.servers = once("servers", servers)?;
-    }
-    if let Some(groups) = groups {
-        limits.groups = once("groups", groups)?;
-    }
-    if let Some(tags) = tags {
-        limits.tags = once("tags", tags)?;
-    }
-    limits.actions = actions.unwrap_or(limits.actions);
     let role = role.as_deref().map(role_of).transpose()?;
     let expires_at = match expires {
         None => None,
         Some(None) => Some(None),
         Some(Some(text)) => Some(Some(expiry(&text)?)),
     };
-    let limits = checked(limits)?;
-    let mut words: Vec<String> = role.iter().map(ToString::to_string).collect();
-    if limits != before {
-        words.push(limits.words());
-    }
-    if let Some(end) = expires_at {
-        words.push(until(end));
-    }
+    let servers = servers.map(|servers| once("servers", servers)).transpose()?;
+    let groups = groups.map(|groups| once("groups", groups)).transpose()?;
+    let tags = tags.map(|tags| once("tags", tags)).transpose()?;
+    let changed = |before: &Limits| {
+        let Limits { servers: s, groups: g, tags: t, actions: a } = before.clone();
+        checked(Limits {
+            servers: servers.clone().unwrap_or(s),
+            groups: groups.clone().unwrap_or(g),
+            tags: tags.clone().unwrap_or(t),
+            actions: actions.clone().unwrap_or(a),
+        })
+    };
+    changed(&one(&app, &name).await?.limits)?;
     let password = match password {
         None => None,
-        Some(password) => {
-            words.push("a new password".to_owned());
-            Some(hashed(&app, &name, password).await?)
-        }
+        Some(password) => Some(hashed(&app, &name, password).await?),
     };
-    let mut row = caller.audit(address, "user change", format!("user {name}"));
-    row.detail = Some(words.join(", "));
-    let change = UserChange { role, password, limits: Some(limits), expires_at };
-    let done = app.store.change_user(name.clone(), change, row, false).await;
-    if !done.map_err(store_failed)? {
-        return Err(unknown(&name));
+    // Another change may come between: this one then starts from what that left.
+    for turn in 1.. {
+        let before = one(&app, &name).await?.limits;
+        let limits = changed(&before)?;
+        let limits = (limits != before).then_some((before, limits));
+        let mut words: Vec<String> = role.iter().map(ToString::to_string).collect();
+        words.extend(limits.iter().map(|(_, limits)| limits.words()));
+        words.extend(expires_at.map(until));
+        words.extend(password.iter().map(|_| "a new password".to_owned()));
+        let mut row = caller.audit(address, "user change", format!("user {name}"));
+        row.detail = Some(words.join(", "));
+        let change = UserChange { role, password: password.clone(), limits, expires_at };
+        match app.store.change_user(name.clone(), change, row, false).await {
+            Ok(true) => break,
+            Ok(false) => return Err(unknown(&name)),
+            Err(StoreError::Moved) if turn < CHANGE_TRIES => {}
+            Err(error) => return Err(store_failed(error)),
+        }
     }
     app.access.refresh().await.map_err(store_failed)?;
     Ok(Json(one(&app, &name).await?))

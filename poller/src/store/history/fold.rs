@@ -327,8 +327,8 @@ fn merged(
     made(Tier::Samples, start, &block)
 }
 
-/// The block of the next tier from those of this one. What it has of a time that these do not
-/// have stays.
+/// The block of the next tier from those of this one. What it has of steps that these do not
+/// have stays: some of what it was made of may be gone by now.
 fn coarser(
     tier: Tier,
     next: Tier,
@@ -337,13 +337,11 @@ fn coarser(
     before: Option<Vec<u8>>,
 ) -> Result<Made> {
     let mut steps = Steps::new(next.step(), from, to);
-    let mut there = Vec::new();
     for (start, blob) in finer {
         let Some(block) = Block::decode(blob, |_| true) else {
             tracing::warn!(?tier, start, "a block cannot be read, and is left out");
             continue;
         };
-        there.push(*start..start + tier.length());
         match tier {
             Tier::Samples => steps.add_samples(&block, |_| true),
             _ => steps.add_steps(&block, |_| true),
@@ -351,10 +349,7 @@ fn coarser(
     }
     let block = steps.into_block();
     let block = match before.and_then(|blob| Block::decode(&blob, |_| true)) {
-        Some(mut before) => {
-            before.retain(|time| !there.iter().any(|stretch| stretch.contains(&time)));
-            block.merge(&before)
-        }
+        Some(before) => block.merge(&before),
         None => block,
     };
     made(next, from, &block)

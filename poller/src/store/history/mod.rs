@@ -30,6 +30,8 @@ pub enum Subject {
 
 /// Most steps of one answer, as Prometheus has it.
 pub const MAX_STEPS: u32 = 11_000;
+/// Most steps of all series of an answer together: some tens of megabytes as text.
+pub const MAX_POINTS: usize = 300_000;
 
 /// At least `step` and 10 s, up to a length that people know; all in milliseconds.
 pub fn known_step(step: i64) -> i64 {

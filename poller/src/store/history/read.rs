@@ -1,7 +1,7 @@
 //! Answers to who asks for history.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use sqlx::sqlite::SqliteConnection;
 use wire::{AppName, Instance, Time};
@@ -11,7 +11,8 @@ use super::fold::{Tier, by_hour};
 use super::metric::{self, HOST};
 use super::steps::{MAX_APART, Steps};
 use super::{
-    HOUR, HistoryQuery, MAX_STEPS, Point, Series, Subject, Window, WindowQuery, known_step,
+    HOUR, HistoryQuery, MAX_POINTS, MAX_STEPS, Point, Series, Subject, Window, WindowQuery,
+    known_step,
 };
 use crate::store::recent::{self, Placed};
 use crate::store::{READ_TIMEOUT, Result, Store, StoreError};
@@ -33,14 +34,20 @@ impl Store {
     /// The history that `query` asks for, by instance and metric.
     ///
     /// # Errors
-    /// The read failed or took more than five seconds.
+    /// The read failed or took too long, or [`StoreError::TooMuch`].
     pub async fn history(&self, query: &HistoryQuery) -> Result<Vec<Series>> {
+        let turns = Arc::clone(&self.histories);
         let read = async {
+            let turn = turns.acquire_owned().await.map_err(|_| StoreError::Closed)?;
             let Some(found) = self.find(query).await? else { return Ok(Vec::new()) };
             let query = query.clone();
             // Unpacking takes some milliseconds, and polls are waiting.
-            let made = tokio::task::spawn_blocking(move || found.series(&query));
-            made.await.map_err(|error| StoreError::Failed(error.to_string()))
+            // It goes on when nobody waits for it any more, and so does its turn.
+            let made = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                found.series(&query)
+            });
+            made.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
         };
         tokio::time::timeout(READ_TIMEOUT, read).await.unwrap_or(Err(StoreError::Busy))
     }
@@ -49,7 +56,7 @@ impl Store {
     /// is still kept of that time.
     ///
     /// # Errors
-    /// The read failed or took more than five seconds.
+    /// The read failed or took too long, or [`StoreError::TooMuch`].
     pub async fn window(&self, query: &WindowQuery) -> Result<Window> {
         let span = query.to.millis_since(query.from).max(1);
         let points = i64::from(query.points.clamp(1, MAX_STEPS));
@@ -231,10 +238,10 @@ pub(super) async fn recent_samples(
 }
 
 impl Found {
-    fn series(self, query: &HistoryQuery) -> Vec<Series> {
+    fn series(self, query: &HistoryQuery) -> Result<Vec<Series>> {
         let Self { instances, metrics, blocks, recent } = self;
         let (from, to) = (query.from.as_millis(), query.to.as_millis());
-        let mut steps = Steps::new(query.step_millis, from, to);
+        let mut steps = Steps::new(query.step_millis, from, to).at_most(MAX_POINTS);
         let wanted = |metric| metrics.contains_key(&metric);
         // What is as good as its step, where a block of a worse tier reaches into the time of
         // better ones.
@@ -271,6 +278,9 @@ impl Found {
         for block in samples.values() {
             steps.add_samples(block, wanted);
         }
+        if steps.is_over() {
+            return Err(StoreError::TooMuch);
+        }
         let mut all: Vec<Series> = steps
             .buckets
             .into_iter()
@@ -293,6 +303,6 @@ impl Found {
         all.sort_by(|a, b| {
             (&a.metric, &a.unit, &a.instance).cmp(&(&b.metric, &b.unit, &b.instance))
         });
-        all
+        Ok(all)
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Steps {
     pub(super) buckets: HashMap<(i64, i64), Vec<Bucket>>,
     /// Samples of each step, whatever they had.
     samples: HashMap<i64, f64>,
+    /// How many buckets there may still be.
+    room: usize,
 }
 
 impl Steps {
@@ -60,7 +62,18 @@ impl Steps {
             before: HashMap::new(),
             buckets: HashMap::new(),
             samples: HashMap::new(),
+            room: usize::MAX,
         }
+    }
+
+    /// No more than `most` of all metrics together.
+    pub(super) fn at_most(self, most: usize) -> Self {
+        Self { room: most.saturating_add(1), ..self }
+    }
+
+    /// Whether more came than there may be, and was left out.
+    pub(super) fn is_over(&self) -> bool {
+        self.room == 0
     }
 
     fn start(&self, time: i64) -> i64 {
@@ -70,6 +83,7 @@ impl Steps {
     /// Samples, later than those before. Of a metric only those in `wanted`.
     pub(super) fn add_samples(&mut self, block: &Block, wanted: impl Fn(i64) -> bool) {
         let (from, to) = (self.from, self.to);
+        let order = order(block);
         for time in block.times.iter().copied().filter(|time| (from..to).contains(time)) {
             *self.samples.entry(self.start(time)).or_default() += 1.0;
         }
@@ -82,7 +96,7 @@ impl Steps {
             let rated;
             let values = match metric {
                 CPU => {
-                    rated = self.rates(block, column);
+                    rated = self.rates(block, column, &order);
                     &rated
                 }
                 _ => &column.values,
@@ -104,21 +118,23 @@ impl Steps {
 
     /// Cores used since the sample before, or the ratio of the machine's. What was started again
     /// counts from 0, so that no rate can be told.
-    fn rates(&mut self, block: &Block, column: &Column) -> Vec<f64> {
+    fn rates(&mut self, block: &Block, column: &Column, order: &[usize]) -> Vec<f64> {
         let owner = column.key.owner;
         let other = if owner == HOST { CPU_ALL } else { RESTARTS };
         let others = block.column(Key::value(owner, other));
-        let mut rates = Vec::with_capacity(column.values.len());
+        let mut rates = vec![f64::NAN; column.values.len()];
         let mut before = self.before.remove(&owner);
-        for (row, (time, counter)) in block.times.iter().zip(&column.values).enumerate() {
+        for row in order.iter().copied() {
+            let (time, counter) = (block.times[row], column.values[row]);
             let other = others.map_or(f64::NAN, |values| values[row]);
             if counter.is_nan() || other.is_nan() {
                 before = None;
-                rates.push(f64::NAN);
                 continue;
             }
-            let now = Before { time: *time, counter: *counter, other };
-            rates.push(before.map_or(f64::NAN, |before| rate(owner == HOST, before, now)));
+            let now = Before { time, counter, other };
+            if let Some(before) = before {
+                rates[row] = rate(owner == HOST, before, now);
+            }
             before = Some(now);
         }
         if let Some(before) = before {
@@ -169,7 +185,11 @@ impl Steps {
             _ => all.binary_search_by_key(&new.start, |bucket| bucket.start),
         };
         match place {
-            Err(place) => all.insert(place, new),
+            Err(_) if self.room == 0 => {}
+            Err(place) => {
+                self.room -= 1;
+                all.insert(place, new);
+            }
             Ok(place) => {
                 let bucket = &mut all[place];
                 bucket.count += new.count;
@@ -212,6 +232,27 @@ impl Steps {
         }
         Block { times, seqs: Vec::new(), columns: columns.finish() }
     }
+}
+
+/// The rows in the order in which they were measured, as far as can be told. Mostly that is the order
+/// of their times. Where a clock was set back, times repeat while numbers rise; where a journal began
+/// anew, numbers repeat while times rise: the order that goes back less often is the right one.
+fn order(block: &Block) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..block.times.len()).collect();
+    let Block { times, seqs, .. } = block;
+    let numbers_back = seqs.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    if numbers_back > 1 {
+        let by_number = {
+            let mut rows = rows.clone();
+            rows.sort_by_key(|row| (seqs[*row], times[*row]));
+            rows
+        };
+        let times_back = by_number.windows(2).filter(|pair| times[pair[1]] < times[pair[0]]);
+        if times_back.count() < numbers_back {
+            rows = by_number;
+        }
+    }
+    rows
 }
 
 fn rate(host: bool, before: Before, now: Before) -> f64 {

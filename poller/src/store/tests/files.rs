@@ -296,3 +296,77 @@ async fn copies_by_schedule_are_kept_by_number() {
     assert_eq!(copies(&copies_in).unwrap().len(), 1);
     assert!(own.iter().all(|name| copies_in.join(name).exists()));
 }
+
+#[tokio::test]
+async fn copies_of_a_wrong_clock_are_the_first_to_go() {
+    let (folder, store) = filled().await;
+    let copies_in = folder.path().join("copies");
+    store.scheduled_copy(&copies_in, 2, at(HOUR)).await.unwrap();
+    store.scheduled_copy(&copies_in, 2, at(2 * HOUR)).await.unwrap();
+    // Back by more than an hour: what is made now is kept.
+    for second in 0..2 {
+        store.scheduled_copy(&copies_in, 2, at(second * SECOND)).await.unwrap();
+        let kept = copies(&copies_in).unwrap();
+        assert!(kept.iter().any(|copy| copy.time == at(second * SECOND)), "{kept:?}");
+        assert_eq!(kept.len(), 2);
+    }
+    let kept = copies(&copies_in).unwrap();
+    let times: Vec<Time> = kept.iter().map(|copy| copy.time).collect();
+    assert_eq!(times, [at(0), at(SECOND)]);
+}
+
+#[tokio::test]
+async fn what_a_killed_program_left_of_a_copy_goes_with_the_next() {
+    let (folder, store) = filled().await;
+    let copies_in = folder.path().join("copies");
+    store.scheduled_copy(&copies_in, 2, at(0)).await.unwrap();
+    let name = copies(&copies_in).unwrap()[0].path.clone();
+    let left = |end: &str| beside(&name, &format!(".pm2-poller-partial{end}"));
+    let under_way = copies_in.join("pm2-poller-2024-01-01T00-00-00Z.db.pm2-poller-partial");
+    let own = copies_in.join("mine.pm2-poller-partial");
+    for file in [&left(""), &left("-journal"), &own, &under_way] {
+        std::fs::write(file, "half").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    for file in [&left(""), &left("-journal"), &own] {
+        let file = std::fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    store.scheduled_copy(&copies_in, 2, at(SECOND)).await.unwrap();
+    assert!(!left("").exists() && !left("-journal").exists());
+    assert!(own.exists() && under_way.exists());
+    assert_eq!(copies(&copies_in).unwrap().len(), 2);
+}
+
+/// Who waits for a short log, as folding does, must not wait for ever.
+#[tokio::test]
+async fn the_log_becomes_short_again_after_a_long_read() {
+    let (_folder, store) = filled().await;
+    let mut reader = store.readers.begin().await.unwrap();
+    let _: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM audit").fetch_one(&mut *reader).await.unwrap();
+    for _ in 0..10 {
+        write_a_megabyte(&store).await;
+    }
+    assert!(store.sizes().1 > 8 << 20, "{}", store.sizes().1);
+    reader.rollback().await.unwrap();
+    for number in 0..3 {
+        store.insert_command(command(&format!("after-{number}"), None)).await.unwrap();
+    }
+    assert!(store.sizes().1 <= u64::from(LOG_STAYS), "{}", store.sizes().1);
+}
+
+async fn write_a_megabyte(store: &Store) {
+    let written = store.writer.run(|writing| {
+        Box::pin(async move {
+            for sql in [
+                "CREATE TABLE IF NOT EXISTS ballast (it)",
+                "INSERT INTO ballast VALUES (zeroblob(1 << 20))",
+            ] {
+                sqlx::query(sql).execute(&mut writing.connection).await?;
+            }
+            Ok(())
+        })
+    });
+    written.await.unwrap();
+}

@@ -266,3 +266,134 @@ async fn the_file_stops_growing() {
     let (early, late) = (most(&sizes[14..24]), most(&sizes[sizes.len() - 10..]));
     assert!(late <= early + early / 50, "{sizes:?}");
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_cpu() {
+    let (_folder, store) = fresh().await;
+    // Half a core throughout; after ten minutes the clock goes back by ten, less five seconds.
+    let all = (0..120).map(|n: i64| {
+        let time = if n < 60 { n * 10 } else { (n - 60) * 10 + 5 };
+        sample(n.unsigned_abs() + 1, START + time * SECOND, Some(n as f64 * 5.0), 0)
+    });
+    take_in(&store, all.collect()).await;
+    let cpu = between(START, START + HOUR, 5 * SECOND, &["cpu"]);
+    let minutes = between(START, START + HOUR, MINUTE, &["cpu"]);
+    let most = async |query: &HistoryQuery| {
+        let series = store.history(query).await.unwrap();
+        let points = &series[0].points;
+        (points.len(), points.iter().map(|point| point.max).fold(0.0, f64::max))
+    };
+    // All but the first, and the one that the clock went back with.
+    assert_eq!(most(&cpu).await, (118, 0.5));
+    fold_all(&store, at(START + DAY)).await;
+    assert_eq!(most(&cpu).await, (118, 0.5), "from the block");
+    assert_eq!(most(&minutes).await, (10, 0.5), "by minute");
+}
+
+#[tokio::test]
+async fn a_journal_that_begins_anew_keeps_its_rates() {
+    let (_folder, store) = fresh().await;
+    let run = |from: i64| {
+        let one = move |n: i64| {
+            let time = from + n * 10 * SECOND;
+            sample(n.unsigned_abs() + 1, time, Some(n as f64 * 5.0), 0)
+        };
+        (0..60).map(one).collect::<Vec<_>>()
+    };
+    take_in(&store, run(START)).await;
+    let before = store.known_server(&server()).await.unwrap().cursor;
+    let again = ingest(before, cursor("f", 60), run(START + 20 * MINUTE));
+    store.ingest(again).await.unwrap();
+    fold_all(&store, at(START + DAY)).await;
+    let cpu = between(START, START + HOUR, 10 * SECOND, &["cpu"]);
+    let series = store.history(&cpu).await.unwrap();
+    let rates: Vec<f64> = series[0].points.iter().map(|point| point.mean).collect();
+    assert_eq!(rates, vec![0.5; 118]);
+}
+
+#[tokio::test]
+async fn what_was_dropped_and_comes_in_part_takes_no_minutes_away() {
+    let (_folder, store) = fresh().await;
+    let cut = START + 4 * HOUR + HOUR / 2;
+    take_in(&store, samples(START, cut)).await;
+    fold_all(&store, at(START + 8 * HOUR)).await;
+    // As database_max_size does.
+    let drop = store.writer.run(|writing| {
+        Box::pin(async move {
+            let sql = "DELETE FROM blocks WHERE tier = 0";
+            Ok(sqlx::query(sql).execute(&mut writing.connection).await?.rows_affected())
+        })
+    });
+    assert_eq!(drop.await.unwrap(), 5);
+    take_in(&store, samples(cut, START + 5 * HOUR)).await;
+    fold_all(&store, at(START + 9 * HOUR)).await;
+    let tier: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT tier, count(*) FROM blocks GROUP BY tier ORDER BY tier")
+            .fetch_all(&store.readers)
+            .await
+            .unwrap();
+    assert_eq!(tier, [(0, 1), (1, 1)]);
+    let drop = store.writer.run(|writing| {
+        Box::pin(async move {
+            let sql = "DELETE FROM blocks WHERE tier = 0";
+            Ok(sqlx::query(sql).execute(&mut writing.connection).await?.rows_affected())
+        })
+    });
+    assert_eq!(drop.await.unwrap(), 1);
+    let minutes = between(START, START + 6 * HOUR, MINUTE, &["memory"]);
+    assert_eq!(store.history(&minutes).await.unwrap()[0].points.len(), 300);
+}
+
+#[tokio::test]
+async fn numbers_of_names_are_not_given_again() {
+    let (_folder, store) = fresh().await;
+    let named = |seq: u64, time: i64, name: &str| {
+        let mut entry = sample(seq, time, None, 0);
+        if let Record::Sample(sample) = &mut entry.record {
+            sample.processes[0].instance.name = name.parse().unwrap();
+        }
+        entry
+    };
+    take_in(&store, vec![named(1, START, "old")]).await;
+    fold_all(&store, at(START + DAY)).await;
+    // All that was seen by then goes, but for what blocks still have.
+    let by = |days: i64| Before { hours: at(START + days * DAY), ..kept(at(0)) };
+    while store.retain(by(2)).await.unwrap().more {}
+    let ids = async || -> Vec<(i64, String)> {
+        let sql = "SELECT id, name FROM instances ORDER BY id";
+        sqlx::query_as(sql).fetch_all(&store.readers).await.unwrap()
+    };
+    assert_eq!(ids().await, [(1, "old".to_owned())]);
+    while store.retain(by(5)).await.unwrap().more {}
+    assert_eq!(ids().await, [(1, "old".to_owned())], "the greatest stays");
+    take_in(&store, vec![named(2, START + 5 * DAY, "new")]).await;
+    while store.retain(by(5)).await.unwrap().more {}
+    assert_eq!(ids().await, [(2, "new".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_answer_has_no_more_points_than_may_be() {
+    let (_folder, store) = fresh().await;
+    let many = |seq: u64| {
+        let mut entry = sample(seq, START + seq.cast_signed() * SECOND, None, 0);
+        if let Record::Sample(sample) = &mut entry.record {
+            sample.processes[0].readings.custom = (0..1000)
+                .map(|n| CustomMetric {
+                    name: format!("m{n}").into(),
+                    value: f64::from(n),
+                    unit: "".into(),
+                })
+                .collect();
+        }
+        entry
+    };
+    for part in (0..301).collect::<Vec<u64>>().chunks(50) {
+        take_in(&store, part.iter().map(|seq| many(*seq)).collect()).await;
+    }
+    let all = between(START, START + 301 * SECOND, SECOND, &[]);
+    assert_eq!(store.history(&all).await, Err(StoreError::TooMuch));
+    let fewer = HistoryQuery { step_millis: 10 * SECOND, ..all.clone() };
+    assert!(store.history(&fewer).await.unwrap().len() > 1000);
+    let one = HistoryQuery { metrics: vec!["m7".into()], ..all };
+    assert_eq!(store.history(&one).await.unwrap()[0].points.len(), 301);
+}

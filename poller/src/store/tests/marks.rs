@@ -38,3 +38,29 @@ async fn an_event_is_found_by_its_number() {
     assert_eq!(store.event(stored[0].id).await.unwrap().as_ref(), Some(&stored[0]));
     assert_eq!(store.event(stored[0].id + 1).await, Ok(None));
 }
+
+/// However many events its neighbours have.
+#[tokio::test]
+async fn events_of_an_app_are_found_by_an_index() {
+    let (_folder, store) = fresh().await;
+    let one = "(SELECT id FROM servers WHERE server = 'vm1')";
+    for (conditions, index) in [
+        (format!("server = {one} AND app = 'api'"), "events_by_server_app (server=? AND app=?)"),
+        (
+            format!("server = {one} AND app = 'api' AND time >= 5"),
+            "events_by_server_app (server=? AND app=? AND time>?)",
+        ),
+        ("app = 'api'".to_owned(), "events_by_app (app=?)"),
+        ("app = 'api' AND (time, id) < (5, 5)".to_owned(), "events_by_app (app=? AND time<?)"),
+    ] {
+        let sql = format!(
+            "EXPLAIN QUERY PLAN SELECT event FROM events WHERE {conditions} \
+             ORDER BY time DESC, id DESC LIMIT 10"
+        );
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&store.readers).await.unwrap();
+        let steps: Vec<&str> = plan.iter().map(|(.., step)| step.as_str()).collect();
+        assert!(steps[0].ends_with(index), "{conditions}: {steps:?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:?}");
+    }
+}
