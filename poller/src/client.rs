@@ -273,5 +273,10 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = inner.source() {
         inner = source;
     }
-    inner.to_string().chars().take(300).collect()
+    let words: String = inner.to_string().chars().take(300).collect();
+    // rustls says of plain HTTP only that it is corrupt.
+    if words.contains("InvalidContentType") {
+        return "what answers there does not speak TLS: is its address http://?".to_owned();
+    }
+    words
 }

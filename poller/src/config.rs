@@ -175,6 +175,25 @@ impl Config {
         reader.finish(Some(config))
     }
 
+    /// The same of a file that was read before, which is not empty all of a sudden: that is one that is
+    /// being written, or could not be.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_again(
+        matches: &ArgMatches,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Mistakes> {
+        let file = SETTINGS.file(matches, &env);
+        let mut reader = SETTINGS.read(matches, env)?;
+        let size = |path: &PathBuf| std::fs::metadata(path).map(|file| file.len());
+        if let Some(path) = file.as_ref().filter(|path| matches!(size(path), Ok(0))) {
+            reader.mistake("", format!("{} is empty", path.display()));
+        }
+        let config = Self { file, ..Self::from_reader(&mut reader) };
+        reader.finish(Some(config))
+    }
+
     fn from_reader(reader: &mut Reader) -> Self {
         let listen =
             reader.value("listen").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 10210)));

@@ -240,10 +240,10 @@ impl Program {
                 },
                 _ = hangups.recv() => {
                     watched.is_read();
-                    reconfigure(&app, &reload, &config_sender);
+                    reconfigure(&app, &reload, &config, &config_sender);
                 }
-                Some(()) = asked.recv() => reconfigure(&app, &reload, &config_sender),
-                () = watched.changed() => reconfigure(&app, &reload, &config_sender),
+                Some(()) = asked.recv() => reconfigure(&app, &reload, &config, &config_sender),
+                () = watched.changed() => reconfigure(&app, &reload, &config, &config_sender),
             }
         };
         shutdown.drain.cancel();
@@ -273,8 +273,9 @@ fn keep_open(config: &Config) -> Duration {
     (config.timing.interval * 2).max(Duration::from_secs(90))
 }
 
-/// Takes a good configuration over; a bad one changes nothing.
-fn reconfigure(app: &App, reload: &Reload, sender: &watch::Sender<Config>) {
+/// Takes a good configuration over; a bad one changes nothing. Some of it stays as in `first`, which this
+/// program started with.
+fn reconfigure(app: &App, reload: &Reload, first: &Config, sender: &watch::Sender<Config>) {
     match reload() {
         Err(mistakes) => {
             app.metrics.reload_ok.set(0);
@@ -283,16 +284,15 @@ fn reconfigure(app: &App, reload: &Reload, sender: &watch::Sender<Config>) {
             }
         }
         Ok(new) => {
-            let old = sender.borrow().clone();
             let fixed = [
-                ("listen", old.listen != new.listen),
-                ("database", old.database != new.database),
-                ("tls", old.tls != new.tls),
+                ("listen", first.listen != new.listen),
+                ("database", first.database != new.database),
+                ("tls", first.tls != new.tls),
                 (
                     "max_connections, max_requests_per_second, trusted_proxies, allowed_hosts",
-                    old.reach != new.reach,
+                    first.reach != new.reach,
                 ),
-                ("log_format", old.log_format != new.log_format),
+                ("log_format", first.log_format != new.log_format),
             ];
             for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
                 tracing::warn!(key, "a changed setting takes effect at the next start only");

@@ -10,6 +10,7 @@ use wire::Problem;
 pub struct ProblemResponse {
     problem: Box<Problem>,
     on_record: bool,
+    location: Option<HeaderValue>,
 }
 
 /// An extension of answers: the refusal is on record, and needs no further row.
@@ -25,7 +26,13 @@ impl ProblemResponse {
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             detail: detail.into(),
         };
-        Self { problem: Box::new(problem), on_record: false }
+        Self { problem: Box::new(problem), on_record: false, location: None }
+    }
+
+    /// The same, with where to look instead: `Location`.
+    #[must_use]
+    pub fn at(self, location: String) -> Self {
+        Self { location: HeaderValue::try_from(location).ok(), ..self }
     }
 
     /// The same, of something that was put on record.
@@ -75,6 +82,9 @@ impl IntoResponse for ProblemResponse {
         }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(location) = self.location {
+            headers.insert(header::LOCATION, location);
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

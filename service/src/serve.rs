@@ -215,6 +215,9 @@ pub async fn serve(
     }
 }
 
+/// What an HTTPS port says to who speaks plain HTTP.
+pub const SPEAKS_TLS: &str = "This is an HTTPS port: ask by https://\n";
+
 /// Shakes hands. Who speaks plain HTTP is told so in plain HTTP, as browsers and curl would
 /// otherwise say only that something is wrong.
 async fn shake(tls: &Acceptor, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
@@ -222,7 +225,7 @@ async fn shake(tls: &Acceptor, mut stream: TcpStream) -> io::Result<TlsStream<Tc
     const HANDSHAKE: u8 = 22;
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
-        let words = "This is an HTTPS port: ask by https://\n";
+        let words = SPEAKS_TLS;
         let answer = format!(
             "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{words}",

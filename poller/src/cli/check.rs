@@ -4,7 +4,7 @@ use wire::Time;
 
 use super::{config, say, storage};
 use crate::config::Config;
-use crate::registry;
+use crate::registry::{self, Files};
 use crate::store::{self, Look, Store};
 
 /// Says what is in order and what is not. Nothing is changed; a missing database is not made.
@@ -16,24 +16,29 @@ pub(super) async fn run(matches: &ArgMatches) -> Result<(), Failure> {
         say(&format!("notify: {name}, {kind} at {address}"))?;
     }
     let file = config.database.display();
+    let mut files = Files::default();
     if !config.database.exists() {
         let folder = config.database.parent().filter(|it| !it.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|it| !it.is_dir()) {
             let error = anyhow::anyhow!("database: {} is no folder: make it", folder.display());
             return Err(Failure::new(Exit::Storage, error));
         }
-        return say(&format!("database: {file} is not there yet; 'serve' makes it"));
+        say(&format!("database: {file} is not there yet; 'serve' makes it"))?;
+        return judge(&config, &registry::read_with(&config, &[], &mut files), &files, (0, 0));
     }
     let store = match Store::look(&config.database).await.map_err(storage)? {
         Look::Ready(store) => store,
-        Look::Empty => return say(&format!("database: {file} is empty; 'serve' begins with it")),
+        Look::Empty => {
+            say(&format!("database: {file} is empty; 'serve' begins with it"))?;
+            return judge(&config, &registry::read_with(&config, &[], &mut files), &files, (0, 0));
+        }
         Look::Older => {
             sound(&config).await?;
             let why = "is of an earlier version; 'serve' brings it up to date";
             return say(&format!("database: {file} {why}, and the rest can be looked at then"));
         }
     };
-    let looked = look(&config, &store).await;
+    let looked = look(&config, &store, &mut files).await;
     store.close().await;
     looked
 }
@@ -53,7 +58,7 @@ async fn sound(config: &Config) -> Result<(), Failure> {
     say(&format!("database: {file} is in order, {size} bytes"))
 }
 
-async fn look(config: &Config, store: &Store) -> Result<(), Failure> {
+async fn look(config: &Config, store: &Store, files: &mut Files) -> Result<(), Failure> {
     sound(config).await?;
     let audit = store.check_audit().await.map_err(storage)?;
     let (last, hash) = &audit.last;
@@ -63,8 +68,22 @@ async fn look(config: &Config, store: &Store) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Storage, error));
     }
     say(&format!("audit: {} rows, unchanged; the newest is {last}, {hash}", audit.sound))?;
-    let mut files = registry::Files::default();
-    let all = registry::read(config, store, &mut files).await.map_err(storage)?;
+    let all = registry::read(config, store, files).await.map_err(storage)?;
+    let now = Time::now();
+    let tokens = store.tokens().await.map_err(storage)?;
+    let valid = tokens.iter().filter(|token| token.is_valid(now)).count();
+    let users = store.users().await.map_err(storage)?.len();
+    judge(config, &all, files, (valid, users))
+}
+
+/// What needs no database: the servers, and who can be let in, given how many tokens and users there
+/// are.
+fn judge(
+    config: &Config,
+    all: &registry::All,
+    files: &Files,
+    (tokens, users): (usize, usize),
+) -> Result<(), Failure> {
     say(&format!("servers: {} in all", all.len()))?;
     let mut problems = 0;
     for (file, error) in files.all() {
@@ -84,13 +103,9 @@ async fn look(config: &Config, store: &Store) -> Result<(), Failure> {
             say(&format!("server {}: {problem}", target.id))?;
         }
     }
-    let now = Time::now();
-    let tokens = store.tokens().await.map_err(storage)?;
-    let valid = tokens.iter().filter(|token| token.is_valid(now)).count();
-    say(&format!("tokens: {valid} in use"))?;
-    let users = store.users().await.map_err(storage)?.len();
+    say(&format!("tokens: {tokens} in use"))?;
     say(&format!("users: {users}"))?;
-    if valid == 0 && users == 0 && !config.listen.ip().is_loopback() {
+    if tokens == 0 && users == 0 && !config.listen.ip().is_loopback() {
         problems += 1;
         say(&format!(
             "listen: {} is reachable from outside, and there is neither token nor user",

@@ -5,7 +5,7 @@ use service::{Exit, Failure};
 use wire::ServerId;
 
 use super::{config, done, say, storage, store, usage, with_settings};
-use crate::config::{exporter_url, read_token_file};
+use crate::config::{Config, exporter_url, read_token_file};
 use crate::registry;
 use crate::store::{NewAudit, StoredServer};
 
@@ -102,6 +102,9 @@ async fn add(matches: &ArgMatches) -> Result<(), Failure> {
         note: registry::note(text("note")).map_err(wrong("--note"))?,
         token_file: None,
     };
+    if let Some(place) = elsewhere(&config, &id) {
+        return Err(usage(format!("{place} has {id} already, and wins: change it there")));
+    }
     let mut made = None;
     if let Some(path) = matches.get_one::<PathBuf>("token-file") {
         read_token_file(path).map_err(wrong("--token-file"))?;
@@ -117,7 +120,6 @@ async fn add(matches: &ArgMatches) -> Result<(), Failure> {
         })?);
         made = Some(token);
     }
-    let clash = config.servers.iter().any(|target| target.id == id);
     let file = server.token_file.clone();
     let audit = audit("server add", &id, Some(server.url.clone()));
     let store = store(&config).await?;
@@ -127,9 +129,6 @@ async fn add(matches: &ArgMatches) -> Result<(), Failure> {
         registry::forget(&config.token_dir, file);
     }
     added.map_err(storage)?;
-    if clash {
-        eprintln!("pm2-poller: the configuration names {id} too, and wins");
-    }
     let Some(token) = made else {
         return say(&format!("{id} is added; a running poller takes it up within a second"));
     };
@@ -154,12 +153,28 @@ async fn remove(matches: &ArgMatches) -> Result<(), Failure> {
     let removed = store.remove_server(id.clone(), audit("server remove", &id, None)).await;
     store.close().await;
     let Some(removed) = removed.map_err(storage)? else {
-        return Err(usage(format!("no server with the id {:?} was added", id.as_str())));
+        let mut words = format!("no server with the id {:?} was added", id.as_str());
+        if let Some(place) = elsewhere(&config, &id) {
+            words.push_str(&format!("; {place} has it: take it away there"));
+        }
+        return Err(usage(words));
     };
     if let Some(file) = &removed.token_file {
         registry::forget(&config.token_dir, file);
     }
+    if let Some(place) = elsewhere(&config, &id) {
+        return say(&format!("{id} is removed from the database; {place} has it, and it stays"));
+    }
     say(&format!("{id} is removed; its history stays until it is old enough to go"))
+}
+
+/// Where a server stands that was not added, or not only.
+fn elsewhere(config: &Config, id: &ServerId) -> Option<&'static str> {
+    let all = registry::read_with(config, &[], &mut registry::Files::default());
+    all.get(id).map(|it| match it.about.origin {
+        registry::Origin::File => "a file of server_files",
+        _ => "the configuration",
+    })
 }
 
 fn audit(act: &'static str, id: &ServerId, detail: Option<String>) -> NewAudit {

@@ -27,7 +27,7 @@ pub use queue::{LONGEST, NotCancelled};
 use record::{new_id, record, running};
 use run::Outcome;
 pub(crate) use selection::MOST_AT_A_TIME;
-pub use selection::{Rollout, Select, Servers, Touched};
+pub use selection::{Rollout, Select, Servers, Touched, refusal};
 
 use crate::access::{Access, Caller, Role};
 use crate::client::Client;
@@ -339,7 +339,8 @@ impl Commands {
                     "the command with this Idempotency-Key, {}, is under way",
                     before.record.id
                 ),
-            ));
+            )
+            .at(format!("/api/commands/{}", before.record.id)));
         }
         Ok(Arc::new(before))
     }

@@ -12,7 +12,7 @@ use service::problem::ProblemResponse;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::{CommandId, CommandStatus, ServerId, Time};
+use wire::{CommandId, CommandStatus, ServerId, Target, Time};
 
 use super::{
     CLOSE_AGAIN, CLOSE_TRIES, Commands, Ended, MAX_ERROR, Open, Order, Outcome, run, unavailable,
@@ -234,7 +234,10 @@ impl Commands {
             }
         };
         self.metrics.commands_running.dec();
-        let passes = outcome.problem.as_deref().is_some_and(|problem| PASSING.contains(&problem));
+        let passes = match outcome.problem.as_deref() {
+            Some("unknown_app") => self.may_come(&it).await,
+            problem => problem.is_some_and(|problem| PASSING.contains(&problem)),
+        };
         // Where its time is over by now, that is found at the next look.
         if passes && self.requeue(&it, &outcome).await {
             it.wait_on(outcome);
@@ -242,6 +245,18 @@ impl Commands {
         }
         self.queue.remove(&id);
         self.close(it.command, outcome).await;
+    }
+
+    /// Whether an app that is not there may be there soon: PM2 starts one after another when the machine
+    /// does.
+    async fn may_come(&self, it: &Waiting) -> bool {
+        let Target::App(app) = &it.command.record.target else { return false };
+        let (server, home) = (&it.command.server, it.command.record.pm2_home.as_deref());
+        it.refusals < DOUBLINGS
+            && self
+                .had_app(std::slice::from_ref(server), app, home)
+                .await
+                .is_ok_and(|had| had.contains(server))
     }
 
     /// What became of a command that may wait no more: with its server, what waited for it went.

@@ -17,13 +17,12 @@ use service::problem::ProblemResponse;
 use tokio::sync::watch;
 use wire::{Action, AppName, CommandId, CommandStatus, ServerId, SlotId, Target, Time};
 
-pub use self::touched::Touched;
 use self::touched::touched;
+pub use self::touched::{Touched, refusal};
 use super::order::Order;
 use super::record::new_id;
-use super::{Commands, millis, unavailable, unknown_server};
+use super::{Commands, millis, unavailable};
 use crate::access::Caller;
-use crate::fleet::Member;
 use crate::store::{Canceller, NewAudit, NewCommand, NewSelection, Selected, StoredSelection};
 
 /// Most parts, and most that run at a time.
@@ -105,7 +104,7 @@ pub struct Rollout {
 /// What became of a request.
 enum BegunRollout {
     /// Its key was used before, by this one.
-    Before(StoredSelection),
+    Before(Box<StoredSelection>),
     /// It goes its way, and tells when it has ended.
     Now(CommandId, watch::Receiver<bool>),
 }
@@ -118,34 +117,6 @@ pub(super) struct Rolling {
 }
 
 impl Commands {
-    /// What a selection means now, for somebody; by server.
-    ///
-    /// # Errors
-    /// 404: a server is named that is not there for them.
-    pub fn touched(
-        &self,
-        caller: &Caller,
-        select: &Select,
-        target: &Target,
-    ) -> Result<Vec<Touched>, ProblemResponse> {
-        let named = select.server.as_ref().map(Servers::all);
-        for id in named.iter().flatten() {
-            if !caller.may_see(id) || self.fleet.get(id).is_none() {
-                return Err(unknown_server(id));
-            }
-        }
-        let stale_after = self.fleet.stale_after();
-        let fits = |member: &Member| {
-            let it = &member.target;
-            caller.may_see(&it.id)
-                && named.as_ref().is_none_or(|named| named.contains(&&it.id))
-                && select.group.as_ref().is_none_or(|group| *group == it.group)
-                && select.tag.as_ref().is_none_or(|tag| it.tags.contains(tag))
-        };
-        let members = self.fleet.all().into_iter().filter(fits);
-        Ok(members.filter_map(|member| touched(&member, select, target, stale_after)).collect())
-    }
-
     /// How many of these servers do not serve the target, as far as is known.
     fn away(&self, servers: &[ServerId], select: &Select, target: &Target) -> usize {
         let stale_after = self.fleet.stale_after();
@@ -173,7 +144,7 @@ impl Commands {
         let this = Arc::clone(self);
         let begun = self.whole(async move { this.begin_rollout(rollout, whole).await }).await?;
         let (id, mut ended) = match begun {
-            BegunRollout::Before(before) => return Ok(before),
+            BegunRollout::Before(before) => return Ok(*before),
             BegunRollout::Now(id, ended) => (id, ended),
         };
         let _ = tokio::time::timeout(wait, ended.wait_for(|ended| *ended)).await;
@@ -189,7 +160,7 @@ impl Commands {
             tracing::error!(%error, "no random numbers");
             unavailable("no random numbers for the command's id")
         })?;
-        let parts = match self.parts(&rollout, &id) {
+        let parts = match self.parts(&rollout, &id).await {
             Ok(parts) => parts,
             Err(problem) => return Err(self.refuse_rollout(&rollout, problem).await),
         };
@@ -218,7 +189,8 @@ impl Commands {
         match self.store.insert_selection(new).await {
             Ok(Selected::New) => {}
             Ok(Selected::Before(before)) => {
-                return self.rolled_before(&before, &whole).await.map(BegunRollout::Before);
+                let before = self.rolled_before(&before, &whole).await?;
+                return Ok(BegunRollout::Before(Box::new(before)));
             }
             Ok(Selected::KeyOfCommand(before)) => return Err(key_of_another(&before)),
             Err(error) => {
@@ -246,10 +218,14 @@ impl Commands {
         Ok(BegunRollout::Now(id, ended))
     }
 
-    fn parts(&self, rollout: &Rollout, id: &CommandId) -> Result<Vec<NewCommand>, ProblemResponse> {
+    async fn parts(
+        &self,
+        rollout: &Rollout,
+        id: &CommandId,
+    ) -> Result<Vec<NewCommand>, ProblemResponse> {
         rollout.caller.require_action(rollout.action)?;
         rollout.caller.require_variables(rollout.order.variables(rollout.action))?;
-        let touched = self.touched(&rollout.caller, &rollout.select, &rollout.target)?;
+        let touched = self.touched(&rollout.caller, &rollout.select, &rollout.target).await?;
         if touched.is_empty() {
             let mut detail = format!("select: no server that fits has {}", rollout.target);
             if let Some(home) = &rollout.select.pm2_home {
@@ -262,14 +238,7 @@ impl Commands {
             let detail = format!("select: {} servers; at most {MOST} are taken", touched.len());
             return Err(ProblemResponse::bad_request(detail));
         }
-        let away = touched.iter().filter(|it| !it.available).count();
-        if let Some(most) = rollout.max_unavailable.filter(|most| away >= *most) {
-            let detail = format!(
-                "max_unavailable: {away} of {} are away already, and {most} may be",
-                touched.len()
-            );
-            return Err(ProblemResponse::new(StatusCode::CONFLICT, "unavailable", detail));
-        }
+        refusal(&touched, rollout.max_unavailable).map_or(Ok(()), Err)?;
         if self.rolling().len() >= MOST_UNDER_WAY {
             let detail = format!("{MOST_UNDER_WAY} selections are under way: try again later");
             return Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
@@ -336,7 +305,8 @@ impl Commands {
         }
         if !before.status.is_final() {
             let detail = format!("the command with this Idempotency-Key, {id}, is under way");
-            return Err(ProblemResponse::new(StatusCode::CONFLICT, "in_progress", detail));
+            let problem = ProblemResponse::new(StatusCode::CONFLICT, "in_progress", detail);
+            return Err(problem.at(format!("/api/commands/{id}")));
         }
         Ok(before)
     }

@@ -77,6 +77,7 @@ pub(super) fn events(params: &mut Params, caller: &Caller) -> Result<EventFilter
             .map(|kind| kind.as_str().to_owned()),
         severity: params.parsed("severity", severity)?,
         since: params.time("since", Time::now())?,
+        until: None,
         before: None,
         limit: 0,
     })
@@ -85,7 +86,8 @@ pub(super) fn events(params: &mut Params, caller: &Caller) -> Result<EventFilter
 /// The same of a list, with its cursor.
 pub(super) fn listed_events(params: &mut Params, caller: &Caller) -> Result<EventFilter, Wrong> {
     let filter = events(params, caller)?;
-    Ok(EventFilter { before: params.cursor(event_cursor)?, ..filter })
+    let until = params.time("until", Time::now())?;
+    Ok(EventFilter { until, before: params.cursor(event_cursor)?, ..filter })
 }
 
 /// One severity; it and worse ones are meant.
@@ -107,6 +109,7 @@ pub(super) fn commands(params: &mut Params, caller: &Caller) -> Result<CommandFi
         part_of: params.name("part_of")?,
         status: params.parsed("status", command_status)?,
         since: params.time("since", Time::now())?,
+        until: params.time("until", Time::now())?,
         before: params.cursor(|text| text.parse().ok())?,
         limit: 0,
     })

@@ -92,8 +92,8 @@ impl Params {
             let ago = service::quantity::duration(text).map_err(|_| {
                 let shown: String = text.chars().take(64).collect();
                 format!(
-                    "{shown:?} is neither a time such as 2026-01-31T12:00:00Z \
-                     nor a duration such as 24h"
+                    "{shown:?} is neither a time such as 2026-01-31T12:00:00Z, of the years 1 to \
+                     9998, nor a duration such as 24h, of 100y at most"
                 )
             })?;
             Ok(now.plus_millis(-(ago.as_millis() as i64)))

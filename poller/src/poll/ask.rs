@@ -59,6 +59,10 @@ fn said(body: &[u8], status: StatusCode) -> String {
         Ok(problem) if !problem.detail.is_empty() => {
             format!("{} ({})", status.as_u16(), problem.detail)
         }
+        // What an HTTPS port says to plain HTTP.
+        _ if status == StatusCode::BAD_REQUEST && body == service::serve::SPEAKS_TLS.as_bytes() => {
+            "400 (this is an HTTPS port: is its address https://?)".to_owned()
+        }
         _ => status.to_string(),
     }
 }

@@ -88,8 +88,13 @@ pub type Retired = BTreeMap<ServerId, Registration>;
 /// # Errors
 /// The database cannot be read.
 pub async fn read(config: &Config, store: &Store, files: &mut Files) -> Result<All, StoreError> {
+    Ok(read_with(config, &store.servers().await?, files))
+}
+
+/// The same, where these are what the database has.
+pub fn read_with(config: &Config, stored: &[StoredServer], files: &mut Files) -> All {
     files.look(&config.server_files, &config.exporter_tls, true);
-    Ok(union(config, files, &store.servers().await?))
+    union(config, files, stored)
 }
 
 /// All of them together.

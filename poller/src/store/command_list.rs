@@ -27,6 +27,8 @@ pub struct CommandFilter {
     pub status: Option<CommandStatus>,
     /// At or after.
     pub since: Option<Time>,
+    /// Before.
+    pub until: Option<Time>,
     /// Numbers below this one.
     pub before: Option<i64>,
     /// At most so many.
@@ -81,6 +83,9 @@ impl Store {
         }
         if let Some(since) = filter.since {
             sql.push(" AND requested_at >= ").push_bind(since.as_millis());
+        }
+        if let Some(until) = filter.until {
+            sql.push(" AND requested_at < ").push_bind(until.as_millis());
         }
         if let Some(before) = filter.before {
             sql.push(" AND seq < ").push_bind(before);

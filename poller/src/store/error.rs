@@ -111,9 +111,12 @@ impl StoreError {
     /// The same, said of opening `file`.
     pub(crate) fn opening(self, file: &Path) -> Self {
         match self {
-            Self::Open { .. } | Self::Foreign { .. } | Self::Newer { .. } | Self::Corrupt(_) => {
-                self
+            Self::Corrupt(reason) => {
+                let file = file.display().to_string();
+                let is_named = reason.starts_with(&file);
+                Self::Corrupt(if is_named { reason } else { format!("{file}: {reason}") })
             }
+            Self::Open { .. } | Self::Foreign { .. } | Self::Newer { .. } => self,
             other => Self::Open { file: file.display().to_string(), reason: other.to_string() },
         }
     }

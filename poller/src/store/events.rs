@@ -44,6 +44,8 @@ pub struct EventFilter {
     pub severity: Option<Severity>,
     /// At or after.
     pub since: Option<Time>,
+    /// Before.
+    pub until: Option<Time>,
     /// Older than this one, by time and number: the page after it.
     pub before: Option<(Time, i64)>,
     /// At most so many.
@@ -108,6 +110,9 @@ fn conditions(sql: &mut QueryBuilder<sqlx::Sqlite>, filter: &EventFilter) {
     }
     if let Some(since) = filter.since {
         sql.push(" AND events.time >= ").push_bind(since.as_millis());
+    }
+    if let Some(until) = filter.until {
+        sql.push(" AND events.time < ").push_bind(until.as_millis());
     }
 }
 

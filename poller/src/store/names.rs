@@ -1,15 +1,17 @@
 //! Names that samples refer to by number: instances of processes, and metrics beyond those
 //! that every process has. Numbers are given once and remembered in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use indexmap::{Equivalent, IndexMap};
 use sqlx::sqlite::SqliteConnection;
-use wire::{Instance, SmolStr, Time};
+use wire::{AppName, Instance, ServerId, SmolStr, Time};
 
+use super::commands::parsed;
+use super::events::json_list;
 use super::writer::Transaction;
-use super::{Result, StoreError};
+use super::{Result, Store, StoreError};
 
 /// Most names of one kind that a server may have. Beyond that, those not seen for two days make
 /// room, with their history; where there are none, the sample is refused.
@@ -119,6 +121,37 @@ impl<K: Hash + Eq> Known<K> {
             0 => Err(StoreError::TooMany(kind.what)),
             _ => Ok(()),
         }
+    }
+}
+
+impl Store {
+    /// Those of some servers that had an app since a moment, in a PM2 where one is meant, as their samples
+    /// say: to an hour.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn had_app(
+        &self,
+        servers: &[ServerId],
+        app: &AppName,
+        pm2_home: Option<&str>,
+        since: Time,
+    ) -> Result<BTreeSet<ServerId>> {
+        if servers.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let found: Vec<String> = sqlx::query_scalar(
+            "SELECT server FROM servers WHERE server IN (SELECT value FROM json_each(?1)) \
+             AND EXISTS (SELECT 1 FROM instances WHERE instances.server = servers.id \
+             AND name = ?2 AND (?3 IS NULL OR pm2_home IN ('', ?3)) AND last_seen >= ?4)",
+        )
+        .bind(json_list(servers))
+        .bind(app.as_str())
+        .bind(pm2_home)
+        .bind(since.as_millis())
+        .fetch_all(&self.readers)
+        .await?;
+        found.iter().map(|id| Ok(parsed(id)?)).collect()
     }
 }
 

@@ -150,13 +150,25 @@ fn servers_are_added_and_listed() {
         assert!(!stderr(&output).contains("canary"));
     }
     let clash = home.run(&["server", "add", "vm1", "--url", "http://a", "--no-token"]);
-    assert!(stderr(&clash).contains("wins"), "{}", stderr(&clash));
+    assert_eq!(clash.status.code(), Some(2));
+    assert!(stderr(&clash).contains("the configuration has vm1 already"), "{}", stderr(&clash));
+    let stays = home.run(&["server", "remove", "vm1"]);
+    assert!(stderr(&stays).contains("the configuration has it"), "{}", stderr(&stays));
+    std::fs::write(
+        home.0.path().join("list.json"),
+        r#"[{"targets": ["a:1"], "labels": {"server": "vm3"}},
+            {"targets": ["b:1"], "labels": {"server": "vm1"}}]"#,
+    )
+    .unwrap();
+    let listed = home.run(&["server", "remove", "vm3", "--server-files", "list.json"]);
+    assert!(stderr(&listed).contains("a file of server_files has it"), "{}", stderr(&listed));
     assert!(home.run(&["server", "remove", "vm2"]).status.success());
     assert_eq!(home.run(&["server", "remove", "vm2"]).status.code(), Some(2));
     std::fs::write(home.0.path().join("bad.json"), "[{\"targets\": [\"a\"]}]").unwrap();
-    let checked = home.run(&["check", "--server-files", "bad.json"]);
+    let checked = home.run(&["check", "--server-files", "*.json"]);
     assert_eq!(checked.status.code(), Some(2));
-    let (line, also) = ("bad.json: [0].targets: \"a\" is not HOST:PORT", "is in database too");
+    let (line, also) =
+        ("bad.json: [0].targets: \"a\" is not HOST:PORT", "server vm1: is in file too");
     assert!(stdout(&checked).contains(line) && stdout(&checked).contains(also), "{checked:?}");
 }
 
@@ -219,6 +231,14 @@ fn check_says_in_words_what_is_in_order() {
     let home = Home::new(SERVERS);
     let fresh = home.run(&["check"]);
     assert!(stdout(&fresh).contains("not there yet"), "{}", stdout(&fresh));
+    assert!(fresh.status.success(), "{}", stderr(&fresh));
+    // What is wrong without a database is told before there is one.
+    std::fs::write(home.0.path().join("bad.json"), "[{\"targets\": [\"a\"]}]").unwrap();
+    let wrong = home.run(&["check", "--server-files", "bad.json", "--listen", "0.0.0.0:10210"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    for words in ["bad.json: [0].targets", "neither token nor user", "servers: 1 in all"] {
+        assert!(stdout(&wrong).contains(words), "{}", stdout(&wrong));
+    }
     assert!(!home.0.path().join("pm2-poller.db").exists());
     assert!(home.run(&["token", "create", "--name", "a", "--role", "admin"]).status.success());
     let checked = home.run(&["check"]);
@@ -237,6 +257,7 @@ fn check_says_in_words_what_is_in_order() {
     std::fs::write(&path, bytes).unwrap();
     let broken = home.run(&["check"]);
     assert_eq!(broken.status.code(), Some(4), "{}", stdout(&broken));
+    assert!(stderr(&broken).contains("damaged: pm2-poller.db"), "{}", stderr(&broken));
 }
 
 #[test]
@@ -358,6 +379,10 @@ fn signals_reload_and_stop() {
     let line = line_with(&mut lines, "not reloaded");
     assert!(line.contains("servers[1].url"), "{line}");
     assert!(get("/metrics").contains("pm2_poller_config_last_reload_successful 0"));
+    // One that is cut off before anything is written is none.
+    std::fs::write(&file, "").unwrap();
+    let line = line_with(&mut lines, "not reloaded");
+    assert!(line.contains("poller.toml is empty"), "{line}");
     std::fs::write(&file, format!("{SERVERS}[[servers]]\nid = \"vm2\"\nurl = \"http://a:1\"\n"))
         .unwrap();
     signal(&child, "-HUP");

@@ -127,6 +127,8 @@ async fn a_key_names_one_command() {
     assert_eq!((slow.status.as_u16(), slow.json()["status"].as_str()), (202, Some("running")));
     let meanwhile = with_key(&poller, &token, &path, "k2").await;
     assert_eq!((meanwhile.status.as_u16(), meanwhile.problem().as_str()), (409, "in_progress"));
+    let place = format!("/api/commands/{}", slow.json()["id"].as_str().unwrap());
+    assert_eq!(meanwhile.header("location"), place);
     until("it ends", async || with_key(&poller, &token, &path, "k2").await.status == 200).await;
     assert_eq!(exporter.lock().ran.len(), 3);
     for wrong in ["", "a b", &"x".repeat(256)] {

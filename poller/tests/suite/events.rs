@@ -2,11 +2,41 @@
 
 use std::time::Duration;
 
+use pm2_poller::access::Role;
 use pm2_poller::store::Before;
 use serde_json::Value;
 use wire::{EventKind, Time};
 
 use crate::support::{Exporter, PATIENCE, Poller, target, until};
+
+#[tokio::test]
+async fn events_and_commands_of_a_stretch_of_time_are_listed() {
+    let exporter = Exporter::start().await;
+    let poller = Poller::start(vec![exporter.target("vm1")]).await;
+    poller.until_status("vm1", "online").await;
+    exporter.event(EventKind::EXIT, "it");
+    until("it is stored", async || poller.kinds("kind=exit").await.len() == 1).await;
+    let event = &poller.get("/api/events?kind=exit").await.json()["events"][0];
+    let time: Time = event["time"].as_str().unwrap().parse().unwrap();
+    let later = time.plus_millis(1);
+    for (stretch, count) in [
+        (format!("since={time}&until={later}"), 1),
+        (format!("until={time}"), 0),
+        (format!("since={later}"), 0),
+        ("since=1h&until=30m".to_owned(), 0),
+    ] {
+        assert_eq!(poller.kinds(&format!("kind=exit&{stretch}")).await.len(), count, "{stretch}");
+    }
+    let token = poller.token("ci", Role::Operator, &[]).await;
+    assert_eq!(poller.post_as(&token, "/api/commands/vm1/apps/api/restart").await.status, 200);
+    for (until, count) in [("0s", 1), ("30m", 0)] {
+        let path = format!("/api/commands?since=1h&until={until}");
+        let list = poller.get_as(&token, &path).await.json();
+        assert_eq!(list["commands"].as_array().unwrap().len(), count, "{path}: {list}");
+    }
+    let wrong = poller.get_as(&token, "/api/events?until=1000000d").await;
+    assert!(wrong.body.contains("until: ") && wrong.body.contains("100y at most"), "{wrong:?}");
+}
 
 /// A stream that is read event by event.
 struct Reader {

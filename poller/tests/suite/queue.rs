@@ -389,3 +389,26 @@ async fn what_waits_in_a_copy_that_is_put_back_is_asked_for_and_not_sent_again()
     );
     assert_eq!(exporter.lock().ran, ids, "each once");
 }
+
+/// PM2 brings its apps back one after another when the machine starts.
+#[tokio::test]
+async fn an_app_that_was_there_may_come_back_a_little_later_than_its_pm2() {
+    let (exporter, poller, token) = start().await;
+    exporter.set(Manner::Good);
+    exporter.sample(1.0);
+    until("it is stored", async || {
+        let path = "/api/servers/vm1/apps/api/metrics?metric=memory";
+        !poller.get_as(&token, path).await.json()["series"].as_array().unwrap().is_empty()
+    })
+    .await;
+    let refusal = Obedience::Refuse(StatusCode::NOT_FOUND, "unknown_app");
+    exporter.lock().obedience = refusal;
+    let never = RESTART.replace("api/restart", "never/restart");
+    let never = poller.post_as(&token, &format!("{never}?queue=10m")).await;
+    assert_eq!((never.status.as_u16(), never.problem().as_str()), (404, "unknown_app"));
+    let id = queued(&poller, &token, &format!("{RESTART}?queue=10m&wait=1s")).await;
+    until("it was tried again", async || exporter.lock().asked.len() >= 3).await;
+    exporter.lock().obedience = Obedience::Good;
+    assert_eq!(until_ended(&poller, &token, &id).await["status"], "succeeded");
+    assert_eq!(exporter.lock().ran, [id]);
+}

@@ -293,10 +293,9 @@ async fn of_several_pm2s_one_is_selected_watched_and_on_record() {
     let part = poller.get_as(&token, &format!("/api/commands/{part}")).await.json();
     assert!(part["summary"].as_str().unwrap().contains(homes[1]), "{part}");
 
-    // Unsaid, the exporter refuses; of slots there is nothing to say.
-    let unsaid = ask(&poller, &token, &select(json!({"server": "vm0"}))).await.json();
-    assert_eq!(parts(&unsaid), ["refused"], "{unsaid}");
+    // Unsaid it is refused; of slots there is nothing to say.
     for (select, status, kind) in [
+        (json!({"app": "api", "server": "vm0"}), 409, "conflict"),
         (json!({"slot": "a", "pm2_home": homes[0]}), 400, "bad_request"),
         (json!({"app": "api", "pm2_home": 1}), 400, "bad_request"),
         (json!({"app": "api", "pm2_home": "/nowhere"}), 404, "nothing_selected"),
@@ -305,7 +304,7 @@ async fn of_several_pm2s_one_is_selected_watched_and_on_record() {
         let answer = ask(&poller, &token, &json!({"select": select, "action": "restart"})).await;
         let seen = (answer.status.as_u16(), answer.problem());
         assert_eq!(seen, (status, kind.to_owned()), "{answer:?}");
-        assert!(status == 400 || answer.body.contains("in \\\""), "{answer:?}");
+        assert!(status != 404 || answer.body.contains("in \\\""), "{answer:?}");
     }
 }
 
@@ -383,4 +382,82 @@ async fn a_selection_can_be_taken_back_and_is_not_gone_on_with_after_a_restart()
     let part = &selection["parts"][0];
     assert_eq!(part["reason"], "not_watched", "{part}");
     assert_eq!(*order.lock().unwrap(), [0], "nothing more was sent");
+}
+
+/// What somebody names is done, or refused as a whole.
+#[tokio::test]
+async fn a_server_that_is_named_and_does_not_have_it_is_not_left_out_in_silence() {
+    let (exporters, poller, token, order) = start(2).await;
+    exporters[1].pm2(true, &["other"]);
+    until("it is gone there", async || {
+        let path = "/api/servers/vm1/apps/api";
+        poller.get_as(&token, path).await.status == 404
+    })
+    .await;
+    for server in [json!(["vm0", "vm1"]), json!("vm1")] {
+        for dry_run in [true, false] {
+            let body = json!({
+                "select": {"app": "api", "server": server}, "action": "restart", "dry_run": dry_run,
+            });
+            let refused = ask(&poller, &token, &body).await;
+            let (status, kind) = (refused.status.as_u16(), refused.problem());
+            assert_eq!((status, kind.as_str()), (404, "nothing_selected"), "{refused:?}");
+            assert!(refused.body.contains("app api of vm1: not there"), "{refused:?}");
+        }
+    }
+    assert!(order.lock().unwrap().is_empty());
+    // Of all servers those that have it are meant.
+    let answer = ask(&poller, &token, &restart(json!({}))).await.json();
+    assert_eq!(parts(&answer), ["succeeded"]);
+}
+
+#[tokio::test]
+async fn a_server_whose_pm2_does_not_answer_is_away_with_what_it_had() {
+    let (exporters, poller, token, order) = start(3).await;
+    // The second had it lately, the third never; the list of what hangs stays as it was.
+    exporters[1].sample(1.0);
+    until("it is stored", async || {
+        let path = "/api/servers/vm1/apps/api/metrics?metric=memory";
+        !poller.get_as(&token, path).await.json()["series"].as_array().unwrap().is_empty()
+    })
+    .await;
+    for apps in [&[][..], &["api"]] {
+        exporters[1].pm2(false, apps);
+        exporters[2].pm2(false, &[]);
+        until("it is known", async || {
+            let down = async |id: &str| {
+                let server = poller.get_as(&token, &format!("/api/servers/{id}")).await.json();
+                server["pm2"]["up"] == false
+                    && (id != "vm1"
+                        || server["state"]["processes"].as_array().unwrap().len() == apps.len())
+            };
+            down("vm1").await && down("vm2").await
+        })
+        .await;
+        let dry = restart(json!({"dry_run": true, "max_unavailable": 1}));
+        let dry = ask(&poller, &token, &dry).await.json();
+        assert_eq!((&dry["total"], &dry["unavailable"]), (&json!(2), &json!(1)), "{dry}");
+        assert_eq!(dry["parts"][1]["server"], "vm1");
+        assert_eq!(dry["refusal"], "max_unavailable: 1 of 2 are away already, and 1 may be");
+        let refused = ask(&poller, &token, &restart(json!({"max_unavailable": 1}))).await;
+        assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (409, "unavailable"));
+    }
+    assert!(order.lock().unwrap().is_empty(), "nothing was touched");
+}
+
+#[tokio::test]
+async fn one_of_several_pm2s_is_chosen_before_anything_is_begun() {
+    let (exporters, poller, token, order) = start(2).await;
+    exporters[1].watch_two(["/a/.pm2", "/b/.pm2"]);
+    until("both are known", async || {
+        let server = poller.get_as(&token, "/api/servers/vm1").await.json();
+        server["homes"].as_array().is_some_and(|homes| homes.len() == 2)
+    })
+    .await;
+    let dry = ask(&poller, &token, &restart(json!({"dry_run": true}))).await.json();
+    let words = "select: several PM2s of vm1 have it: choose by pm2_home";
+    assert_eq!((&dry["refusal"], &dry["parts"][1]["ambiguous"]), (&json!(words), &json!(true)));
+    let refused = ask(&poller, &token, &restart(json!({}))).await;
+    assert_eq!((refused.status.as_u16(), refused.json()["detail"].as_str()), (409, Some(words)));
+    assert!(order.lock().unwrap().is_empty());
 }

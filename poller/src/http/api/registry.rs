@@ -52,17 +52,24 @@ struct New {
 #[serde(deny_unknown_fields)]
 struct Change {
     url: Option<String>,
-    group: Option<String>,
-    tags: Option<Vec<String>>,
-    note: Option<String>,
-    /// `null` takes it away.
     #[serde(default, deserialize_with = "given")]
-    token: Option<Option<String>>,
+    group: Maybe<String>,
+    #[serde(default, deserialize_with = "given")]
+    tags: Maybe<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
+    note: Maybe<String>,
+    #[serde(default, deserialize_with = "given")]
+    token: Maybe<String>,
     #[serde(default)]
     make_token: bool,
 }
 
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+/// What is given, and `null` takes away.
+type Maybe<T> = Option<Option<T>>;
+
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Maybe<T>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -242,15 +249,16 @@ pub(super) async fn change(
         changed.push(format!("url {}", after.url));
     }
     if let Some(text) = &change.group {
-        after.group = registry::group(text).map_err(of("group"))?;
+        after.group = registry::group(text.as_deref().unwrap_or_default()).map_err(of("group"))?;
         changed.push(format!("group {:?}, before {:?}", after.group, before.group));
     }
     if let Some(tags) = &change.tags {
-        after.tags = registry::tags(tags.iter().map(String::as_str)).map_err(of("tags"))?;
+        let tags = tags.iter().flatten().map(String::as_str);
+        after.tags = registry::tags(tags).map_err(of("tags"))?;
         changed.push(format!("tags {:?}, before {:?}", after.tags, before.tags));
     }
     if let Some(text) = &change.note {
-        after.note = registry::note(text).map_err(of("note"))?;
+        after.note = registry::note(text.as_deref().unwrap_or_default()).map_err(of("note"))?;
         changed.push("note".to_owned());
     }
     let gives_token = change.token.is_some() || change.make_token;

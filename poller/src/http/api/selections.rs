@@ -22,7 +22,7 @@ use wire::{Action, Target};
 use super::commands::{DEFAULT_WAIT, action_of, key};
 use crate::access::Role;
 use crate::app::App;
-use crate::commands::{MOST_AT_A_TIME, Order, Rollout, Select, Touched};
+use crate::commands::{MOST_AT_A_TIME, Order, Rollout, Select, Touched, refusal};
 use crate::config::Config;
 use crate::http::error::store_failed;
 use crate::http::params::Params;
@@ -69,6 +69,9 @@ struct DryRun {
     /// Servers that are away, or where the app does not run as a whole.
     unavailable: usize,
     total: usize,
+    /// Why it would not be begun with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
     parts: Vec<Touched>,
 }
 
@@ -135,7 +138,8 @@ pub(super) async fn begin(
         time("health_timeout", wanted.health_timeout.as_ref(), HEALTH_TIMEOUT, LONGEST_HEALTH)?;
     if wanted.dry_run {
         caller.require(Role::Operator)?;
-        let parts = app.commands.touched(&caller, &wanted.select, &target)?;
+        let parts = app.commands.touched(&caller, &wanted.select, &target).await?;
+        let refusal = refusal(&parts, max_unavailable).map(|it| it.problem().detail.clone());
         let unavailable = parts.iter().filter(|part| !part.available).count();
         let total = parts.len();
         return Ok(Json(DryRun {
@@ -146,6 +150,7 @@ pub(super) async fn begin(
             max_unavailable,
             unavailable,
             total,
+            refusal,
             parts,
         })
         .into_response());

@@ -220,10 +220,14 @@ pub(super) async fn show(
 #[derive(Debug, Serialize)]
 pub(super) struct Slots {
     server: ServerId,
+    /// Of the server: `online`, `stale` or `offline`.
+    server_status: &'static str,
+    /// The same, by its former name.
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<Time>,
     slots: Vec<Slot>,
+    total: usize,
 }
 
 pub(super) async fn slots(
@@ -234,10 +238,14 @@ pub(super) async fn slots(
 ) -> Result<Json<Slots>, ProblemResponse> {
     params.end()?;
     let member = member(&app, &caller, &id)?;
+    let status = member.status(app.fleet.stale_after()).as_str();
+    let slots = member.state.as_ref().map(|state| state.slots.clone()).unwrap_or_default();
     Ok(Json(Slots {
         server: member.target.id.clone(),
-        status: member.status(app.fleet.stale_after()).as_str(),
+        server_status: status,
+        status,
         as_of: member.state.as_ref().map(|state| state.time),
-        slots: member.state.as_ref().map(|state| state.slots.clone()).unwrap_or_default(),
+        total: slots.len(),
+        slots,
     }))
 }

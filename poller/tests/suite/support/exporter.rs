@@ -88,6 +88,8 @@ pub struct Inner {
     pub apps: Vec<String>,
     /// The PM2s that it watches, by directory, each with its apps; none where it watches one.
     pub homes: Vec<(String, Vec<String>)>,
+    /// Its PM2 does not answer.
+    pub silent: bool,
     /// In which of them it was asked how an app is, look by look.
     pub looked_in: Vec<Option<String>>,
     /// How often it was asked how an app or slot is.
@@ -204,6 +206,14 @@ impl Exporter {
         };
         let process = SampledProcess { instance, status: Status::Online, restarts: 0, readings };
         self.add(Record::Sample(Sample { host: None, processes: vec![process] }));
+    }
+
+    /// Its PM2 is gone, or there, with these apps.
+    pub fn pm2(&self, up: bool, apps: &[&str]) {
+        let mut inner = self.lock();
+        inner.silent = !up;
+        inner.apps = apps.iter().map(|app| (*app).to_owned()).collect();
+        inner.revision += 1;
     }
 
     /// A new life without the old journal.
@@ -338,7 +348,7 @@ fn state(inner: &Inner) -> wire::State {
         };
         processes = inner.homes.iter().flat_map(in_home).collect();
     }
-    let pm2 = |home: &str| json!({"up": true, "version": "7.0.4", "home": home});
+    let pm2 = |home: &str| json!({"up": !inner.silent, "version": "7.0.4", "home": home});
     let homes: Vec<Value> = inner.homes.iter().map(|(home, _)| pm2(home)).collect();
     serde_json::from_value(json!({
         "time": Time::now(), "revision": inner.revision,
