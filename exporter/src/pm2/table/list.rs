@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wire::{EventKind, Instance, RestartCause, Severity, Status, Time};
+use wire::{Event, EventKind, Instance, RestartCause, Severity, Status, Time};
 
 use super::{End, KILL_TAKES, MAX_LEDGERS, Outcome, Row, Table, Undecided, deleted, event_of};
 use crate::pm2::custom::NodeMetrics;
@@ -40,7 +40,8 @@ impl Table {
                     outcome.changed = true;
                     // One that is being started is about to be told.
                     outcome.drifted |= listed.status != Status::Launching;
-                    self.insert_listed(listed, heard);
+                    let missed = self.insert_listed(listed, heard);
+                    outcome.events.extend(missed.map(|event| (now, event)));
                 }
                 Some(row) if row.touched > heard && !row.is_followed_by(&listed) => {
                     // The bus told of it after the list was made: the bus is right.
@@ -78,10 +79,7 @@ impl Table {
                         ledger.last_start = listed.started_at;
                         ledger.restart_time = listed.restart_time;
                         self.counted = true;
-                        let mut missed = event_of(row, EventKind::RESTART, Severity::Warning);
-                        missed.message = format!("{} was restarted unseen", row.instance.name);
-                        missed.cause = Some(RestartCause::Unknown);
-                        outcome.events.push((now, missed));
+                        outcome.events.push((now, unseen_restart(row, more.max(1))));
                         row.end = End::Not;
                         outcome.drifted = true;
                     }
@@ -101,14 +99,15 @@ impl Table {
         outcome
     }
 
-    fn insert_listed(&mut self, listed: Listed, heard: u64) {
+    /// Gives what is to be told of it: that it was started anew while nobody looked.
+    fn insert_listed(&mut self, listed: Listed, heard: u64) -> Option<Event> {
         let (start, restart_time) = (listed.started_at, listed.restart_time);
         let (pm_id, runs) = (listed.pm_id, listed.status == Status::Online);
         let least = u64::from(listed.autorestart);
         let has_process = listed.status.has_process();
         // What the list does not have was taken out before.
         let there = |row: &Row| row.touched <= heard || !row.may_be_gone();
-        let Some(instance) = self.insert(listed, there) else { return };
+        let instance = self.insert(listed, there)?;
         if !has_process && let Some(row) = self.rows.get_mut(&pm_id) {
             row.end = End::Stopped;
         }
@@ -120,10 +119,11 @@ impl Table {
             row.told_start = start;
         }
         // Otherwise it is a new one, and the bus tells of its start.
-        let unseen = self.orphans.remove(&instance) || !self.known;
-        let Some(ledger) = self.ledgers.get_mut(&instance) else { return };
+        let was_orphaned = self.orphans.remove(&instance);
+        let unseen = was_orphaned || !self.known;
+        let ledger = self.ledgers.get_mut(&instance)?;
         if ledger.last_start == start {
-            return;
+            return None;
         }
         // Started while nobody looked: before the first look, or while the daemon or this
         // program was away. PM2's own counter says how often, unless it began anew. A job that it
@@ -132,10 +132,15 @@ impl Table {
             Some(_) if unseen => restart_time.saturating_sub(ledger.restart_time).max(least),
             _ => restart_time,
         };
+        // That a new daemon has it is told by the daemon's own coming.
+        let goes_on = !was_orphaned || restart_time > ledger.restart_time;
+        let tells = ledger.last_start.is_some() && !self.known && goes_on && more > 0;
         ledger.restarts.add(RestartCause::Unknown, more);
         ledger.last_start = start;
         ledger.restart_time = restart_time;
         self.counted = true;
+        let row = self.rows.get(&pm_id).filter(|_| tells)?;
+        Some(unseen_restart(row, more))
     }
 
     /// Gives a new process the lowest number that no other of its name has of which `there` says
@@ -172,6 +177,15 @@ impl Table {
         self.rows.insert(row.listed.pm_id, row);
         Some(instance)
     }
+}
+
+/// That it was restarted so often while nobody looked.
+fn unseen_restart(row: &Row, times: u64) -> Event {
+    let mut missed = event_of(row, EventKind::RESTART, Severity::Warning);
+    let often = if times == 1 { String::new() } else { format!(", {times} times") };
+    missed.message = format!("{} was restarted unseen{often}", row.instance.name);
+    missed.cause = Some(RestartCause::Unknown);
+    missed
 }
 
 /// Whether anything but metrics differs.

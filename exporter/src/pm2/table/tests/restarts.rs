@@ -29,9 +29,15 @@ fn counters_outlive_the_daemon() {
     assert_eq!(process(&table, "api").restarts.crash, 1);
     table.clear(Time::from_millis(0));
     assert!(table.processes(|_| Readings::default()).is_empty());
-    list(&mut table, &[listed(0, "api", 30, 0)]);
+    let told = list(&mut table, &[listed(0, "api", 30, 0)]).events;
     let restarts = process(&table, "api").restarts;
     assert_eq!((restarts.crash, restarts.unknown), (1, 1));
+    assert_eq!(told, [], "the daemon tells");
+    // The same daemon, lost for a moment.
+    table.clear(Time::from_millis(0));
+    let told = list(&mut table, &[listed(0, "api", 50, 1)]).events;
+    assert_eq!(told[0].1.message, "api was restarted unseen");
+    assert_eq!((told.len(), process(&table, "api").restarts.unknown), (1, 2));
 }
 
 #[test]
@@ -77,14 +83,17 @@ fn counters_outlive_this_program() {
     let again = |list_now: Listed| {
         let mut table = Table::default();
         table.restore(&kept).unwrap();
-        list(&mut table, &[list_now]);
-        process(&table, "api").restarts
+        let told = list(&mut table, &[list_now]).events;
+        let told: Vec<String> = told.into_iter().map(|(_, event)| event.message).collect();
+        (process(&table, "api").restarts, told.join("; "))
     };
     // Nothing happened meanwhile; restarted twice; PM2 reset its counter and restarted once.
     let counts = |unknown| RestartCounts { crash: 1, unknown, ..RestartCounts::default() };
-    assert_eq!(again(listed(0, "api", 20, 3)), counts(2));
-    assert_eq!(again(listed(0, "api", 90, 5)), counts(4));
-    assert_eq!(again(listed(0, "api", 90, 0)), counts(3));
+    let told = |words: &str| words.to_owned();
+    assert_eq!(again(listed(0, "api", 20, 3)), (counts(2), told("")));
+    let twice = "api was restarted unseen, 2 times";
+    assert_eq!(again(listed(0, "api", 90, 5)), (counts(4), told(twice)));
+    assert_eq!(again(listed(0, "api", 90, 0)), (counts(3), told("api was restarted unseen")));
     assert!(Table::default().restore(b"nonsense").is_err());
 }
 
