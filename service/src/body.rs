@@ -115,6 +115,7 @@ fn wrong_shape(path: &str, error: &str) -> String {
         return format!("has a field that is not known: there is {known}");
     }
     let path: String = path.chars().take(100).collect();
+    let halves = halves.map(|(what, expected)| (what, in_words(expected)));
     let Some((what, expected)) = halves else {
         return format!("{path}: is not what is allowed there");
     };
@@ -123,7 +124,25 @@ fn wrong_shape(path: &str, error: &str) -> String {
     let is = is.and_then(|is| is.split(['`', '"']).next()).map(str::trim).unwrap_or_default();
     match is {
         "" => format!("{path}: is not what is allowed there: {expected} is expected"),
-        is => format!("{path}: is {is}, and {expected} is expected"),
+        is => format!("{path}: is {}, and {expected} is expected", in_words(is)),
+    }
+}
+
+/// What serde calls a kind of value, in words of JSON.
+fn in_words(kind: &str) -> &str {
+    match kind {
+        "string" | "a string" => "a string",
+        "boolean" | "a boolean" => "true or false",
+        "sequence" | "a sequence" => "a list",
+        "map" | "a map" => "an object",
+        "integer" => "a whole number",
+        "floating point" | "f64" => "a number",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "i64" => "a whole number",
+        _ if kind.starts_with("struct ") => "an object",
+        _ => kind,
     }
 }
 
@@ -161,9 +180,12 @@ mod tests {
             assert!(detail.contains("expected") && !detail.contains("canary"), "{detail}");
         }
         for (body, told) in [
-            (r#"{"instances":"canary"}"#, "instances: is string, and u32 is expected"),
-            (r#"{"instances":-1}"#, "instances: is integer, and u32 is expected"),
-            (r#"{"instances":null}"#, "instances: is null, and u32 is expected"),
+            (
+                r#"{"instances":"canary"}"#,
+                "instances: is a string, and a whole number from 0 to 4294967295 is expected",
+            ),
+            (r#"{"instances":-1}"#, "instances: is a whole number, and a whole number from 0 to"),
+            (r#"{"instances":null}"#, "instances: is null, and a whole number from"),
             (r#"{"instances":4} canary"#, "is not JSON"),
         ] {
             let detail = arguments(Action::Scale, body.as_bytes()).unwrap_err();

@@ -5,7 +5,7 @@ use sqlx::query;
 use wire::Time;
 
 use super::audit::{self, NewAudit};
-use super::users::{has_admin, json, keeps_an_admin};
+use super::users::{change_access, json};
 use super::{Result, Store, StoreError};
 use crate::access::{Limits, Role};
 
@@ -98,21 +98,12 @@ impl Store {
         self.writer
             .run(move |writing| {
                 Box::pin(async move {
-                    let connection = &mut writing.connection;
-                    let before = has_admin(connection).await?;
-                    let done = query(
+                    let change = query(
                         "UPDATE tokens SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL",
                     )
                     .bind(Time::now().as_millis())
-                    .bind(&name)
-                    .execute(&mut *connection)
-                    .await?;
-                    if done.rows_affected() == 0 {
-                        return Ok(false);
-                    }
-                    keeps_an_admin(connection, before, forced).await?;
-                    audit::insert(writing, audit).await?;
-                    Ok(true)
+                    .bind(&name);
+                    change_access(writing, change, audit, forced).await
                 })
             })
             .await

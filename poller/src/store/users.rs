@@ -1,10 +1,12 @@
 //! Users. What is kept of a password is its argon2id hash.
 
-use sqlx::sqlite::SqliteConnection;
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use sqlx::{query, query_scalar};
 use wire::Time;
 
 use super::audit::{self, NewAudit};
+use super::writer::Writing;
 use super::{Result, Store, StoreError};
 use crate::access::{Limits, Role};
 
@@ -115,15 +117,13 @@ impl Store {
         self.writer
             .run(move |writing| {
                 Box::pin(async move {
-                    let connection = &mut writing.connection;
-                    let before = has_admin(connection).await?;
                     let now = Time::now().as_millis();
                     let limits = match &change.limits {
                         Some((before, limits)) => {
                             let now: Option<String> =
                                 query_scalar("SELECT limits FROM users WHERE name = ?")
                                     .bind(&name)
-                                    .fetch_optional(&mut *connection)
+                                    .fetch_optional(&mut writing.connection)
                                     .await?;
                             let Some(now) = now else { return Ok(false) };
                             if serde_json::from_str::<Limits>(&now).ok().as_ref() != Some(before) {
@@ -133,7 +133,7 @@ impl Store {
                         }
                         None => None,
                     };
-                    let done = query(
+                    let change = query(
                         "UPDATE users SET role = coalesce(?, role), \
                          password_at = CASE WHEN ? IS NULL THEN password_at ELSE ? END, \
                          password = coalesce(?, password), limits = coalesce(?, limits), \
@@ -146,15 +146,8 @@ impl Store {
                     .bind(limits)
                     .bind(change.expires_at.is_some())
                     .bind(change.expires_at.flatten().map(Time::as_millis))
-                    .bind(&name)
-                    .execute(&mut *connection)
-                    .await?;
-                    if done.rows_affected() == 0 {
-                        return Ok(false);
-                    }
-                    keeps_an_admin(connection, before, forced).await?;
-                    audit::insert(writing, audit).await?;
-                    Ok(true)
+                    .bind(&name);
+                    change_access(writing, change, audit, forced).await
                 })
             })
             .await
@@ -168,18 +161,8 @@ impl Store {
         self.writer
             .run(move |writing| {
                 Box::pin(async move {
-                    let connection = &mut writing.connection;
-                    let before = has_admin(connection).await?;
-                    let done = query("DELETE FROM users WHERE name = ?")
-                        .bind(&name)
-                        .execute(&mut *connection)
-                        .await?;
-                    if done.rows_affected() == 0 {
-                        return Ok(false);
-                    }
-                    keeps_an_admin(connection, before, forced).await?;
-                    audit::insert(writing, audit).await?;
-                    Ok(true)
+                    let change = query("DELETE FROM users WHERE name = ?").bind(&name);
+                    change_access(writing, change, audit, forced).await
                 })
             })
             .await
@@ -245,8 +228,31 @@ pub(super) fn json(limits: &Limits) -> Result<String> {
     serde_json::to_string(limits).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
+/// Changes who may do what, with a line in the audit; `false` when nothing changed.
+///
+/// # Errors
+/// [`StoreError::LastAdmin`] when nobody could administer the poller then, unless `forced`: what the
+/// change did is undone with the error.
+pub(super) async fn change_access(
+    writing: &mut Writing,
+    change: Query<'_, Sqlite, SqliteArguments>,
+    audit: NewAudit,
+    forced: bool,
+) -> Result<bool> {
+    let connection = &mut writing.connection;
+    let had_admin = has_admin(connection).await?;
+    if change.execute(&mut *connection).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if had_admin && !forced && !has_admin(connection).await? {
+        return Err(StoreError::LastAdmin);
+    }
+    audit::insert(writing, audit).await?;
+    Ok(true)
+}
+
 /// Whether there is somebody who may do everything.
-pub(super) async fn has_admin(connection: &mut SqliteConnection) -> Result<bool> {
+async fn has_admin(connection: &mut SqliteConnection) -> Result<bool> {
     let now = Time::now().as_millis();
     let has: bool = query_scalar(
         "SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND limits = '{}' \
@@ -259,16 +265,4 @@ pub(super) async fn has_admin(connection: &mut SqliteConnection) -> Result<bool>
     .fetch_one(connection)
     .await?;
     Ok(has)
-}
-
-/// That a change did not take the last admin away: what it did is undone with the error.
-pub(super) async fn keeps_an_admin(
-    connection: &mut SqliteConnection,
-    before: bool,
-    forced: bool,
-) -> Result<()> {
-    if before && !forced && !has_admin(connection).await? {
-        return Err(StoreError::LastAdmin);
-    }
-    Ok(())
 }
