@@ -219,6 +219,16 @@ impl App {
     /// Takes up who may do what from a configuration that was read again. A wrong one changes
     /// nothing. Everything else needs a restart, which is told where it differs.
     pub fn reload(&self, config: Result<Config, Mistakes>) {
+        let config = match config {
+            // It is being written, or could not be.
+            Ok(new) if new.is_blank && !self.config.is_blank => Err("its file is empty".to_owned()),
+            // What is listened on stays, whatever it says.
+            Ok(new) if !self.config.listen.ip().is_loopback() && !new.has_credentials() => {
+                let listen = self.config.listen;
+                Err(format!("{listen} is reachable from outside, and there are no [[tokens]]"))
+            }
+            other => other.map_err(|mistakes| mistakes.to_string()),
+        };
         let taken = config.is_ok();
         match config {
             Ok(config) => {

@@ -111,6 +111,8 @@ const fn key(name: &'static str, form: Form, value: &'static str, help: &'static
 /// Settings, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that it was read from is empty.
+    pub is_blank: bool,
     /// Where to listen.
     pub listen: SocketAddr,
     /// PM2's directories.
@@ -214,7 +216,9 @@ impl Config {
                 format!("{listen} is reachable from outside, and there are no [[tokens]]"),
             );
         }
+        let is_blank = reader.is_blank();
         let config = pm2_homes.map(|pm2_homes| Self {
+            is_blank,
             listen,
             pm2_homes,
             state_dir,

@@ -113,6 +113,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct Config {
     /// The file that it was read from, if there is one.
     pub file: Option<PathBuf>,
+    /// Nothing is in it.
+    pub is_blank: bool,
     /// Address to listen on.
     pub listen: SocketAddr,
     /// The SQLite file.
@@ -175,25 +177,6 @@ impl Config {
         reader.finish(Some(config))
     }
 
-    /// The same of a file that was read before, which is not empty all of a sudden: that is one that is
-    /// being written, or could not be.
-    ///
-    /// # Errors
-    /// As for [`Self::read`].
-    pub fn read_again(
-        matches: &ArgMatches,
-        env: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Mistakes> {
-        let file = SETTINGS.file(matches, &env);
-        let mut reader = SETTINGS.read(matches, env)?;
-        let size = |path: &PathBuf| std::fs::metadata(path).map(|file| file.len());
-        if let Some(path) = file.as_ref().filter(|path| matches!(size(path), Ok(0))) {
-            reader.mistake("", format!("{} is empty", path.display()));
-        }
-        let config = Self { file, ..Self::from_reader(&mut reader) };
-        reader.finish(Some(config))
-    }
-
     fn from_reader(reader: &mut Reader) -> Self {
         let listen =
             reader.value("listen").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 10210)));
@@ -220,6 +203,7 @@ impl Config {
         let token_dir = reader.path("token_dir").unwrap_or_else(|| beside(&database));
         Self {
             file: None,
+            is_blank: reader.is_blank(),
             listen,
             database,
             timing: Timing { interval, timeout, stale_after, wait_for_events },

@@ -1,16 +1,19 @@
 //! What keeps the database small and quick: folding history into blocks, retention, the limit of
 //! its size. All in small steps with pauses as long as the steps, so that polls come first.
 
+mod copies;
+
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::{EventKind, Severity, Time};
 
+pub use copies::copy;
+
 use crate::app::App;
 use crate::config::{Config, Keep};
-use crate::pending::Pending;
-use crate::store::{Before, LOG_STAYS, Removed, Shrunk, StoreError, Tier, copies};
+use crate::store::{Before, LOG_STAYS, Removed, Shrunk, StoreError, Tier};
 
 /// How often is looked for what is due.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
@@ -21,9 +24,6 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A longer write-ahead log is left to shrink first: somebody reads for long, a copy is made.
 const LOG_MOST: u64 = 8 << 20;
 const _: () = assert!(LOG_MOST > LOG_STAYS as u64, "it never becomes shorter than that");
-/// How often is looked whether a copy is due, and when one that failed is tried again.
-const COPY_LOOK: Duration = Duration::from_secs(1);
-const COPY_AGAIN: Duration = Duration::from_secs(300);
 /// An event that history was dropped is told again after so long.
 const TELL_EVERY: Duration = Duration::from_secs(3600);
 
@@ -175,52 +175,6 @@ async fn say_large(
     tracing::warn!("{message}");
     app.store.tell(kind, Severity::Warning, message).await?;
     Ok(())
-}
-
-/// Makes copies of the database by schedule, until `stop`. The newest copy in the folder says
-/// when the next is due, so that a restart neither makes one more nor leaves one out.
-pub async fn copy(app: &App, configs: watch::Receiver<Config>, stop: CancellationToken) {
-    let mut tried: Option<Instant> = None;
-    let mut looking = Pending::default();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(COPY_LOOK) => {}
-        }
-        let Some(backup) = configs.borrow().backup.clone() else { continue };
-        let look = || {
-            let folder = backup.dir.clone();
-            move || copies(&folder).unwrap_or_default()
-        };
-        let Some(copies) = looking.ended("backup.dir", look).await else { continue };
-        let now = Time::now();
-        // One of the future was made by a clock that was wrong.
-        let of_past = copies.into_iter();
-        let newest = of_past.map(|copy| copy.time).filter(|time| *time <= now).max();
-        let age = newest.map(|time| now.millis_since(time).unsigned_abs());
-        let recent = age.is_some_and(|age| u128::from(age) < backup.every.as_millis());
-        let pause = COPY_AGAIN.min(backup.every);
-        if recent || tried.is_some_and(|then| then.elapsed() < pause) {
-            continue;
-        }
-        tried = Some(Instant::now());
-        match app.store.scheduled_copy(&backup.dir, backup.keep, now).await {
-            Ok(target) => {
-                app.metrics.backups.with_label_values(&["success"]).inc();
-                app.metrics.backup_time.set(Time::now().as_millis() / 1000);
-                tracing::info!(file = %target.display(), "the database was copied");
-            }
-            Err(error) => {
-                app.metrics.backups.with_label_values(&["failure"]).inc();
-                let message = format!("no copy of the database was made: {error}");
-                tracing::error!("{message}");
-                let told = app.store.tell(EventKind::BACKUP_FAILED, Severity::Error, message);
-                if let Err(error) = told.await {
-                    failed(app, &error, "that no copy was made was not told");
-                }
-            }
-        }
-    }
 }
 
 async fn measure(app: &App) {

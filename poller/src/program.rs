@@ -283,6 +283,12 @@ fn reconfigure(app: &App, reload: &Reload, first: &Config, sender: &watch::Sende
                 tracing::error!("the configuration was not reloaded: {mistake}");
             }
         }
+        // It is being written, or could not be.
+        Ok(new) if new.is_blank && !sender.borrow().is_blank => {
+            app.metrics.reload_ok.set(0);
+            let file = new.file.unwrap_or_default();
+            tracing::error!("the configuration was not reloaded: {} is empty", file.display());
+        }
         Ok(new) => {
             let fixed = [
                 ("listen", first.listen != new.listen),

@@ -198,7 +198,17 @@ async fn a_limit_and_an_end_are_taken_up_by_a_reload() -> Result<()> {
     assert!(told.detail.contains("expired at"), "{}", told.detail);
     let change = limited.request(Method::POST, "/api/processes/app-1/restart");
     limited.send(change).await?.problem(401, "unauthorized")?;
-    status(&free, 200).await
+    status(&free, 200).await?;
+    // A file that is being written, or could not be, changes nothing.
+    reload(String::new())?;
+    wait_until("the reload is refused", SOON, async || {
+        let page = free.get("/metrics").await.ok()?;
+        page.text.contains("pm2_exporter_config_last_reload_successful 0").then_some(())
+    })
+    .await?;
+    assert_eq!(free.get("/api/journal").await?.status, 200);
+    assert_eq!(limited.get("/api/journal").await?.status, 401);
+    Ok(())
 }
 
 #[tokio::test]

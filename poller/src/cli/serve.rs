@@ -20,7 +20,7 @@ pub(super) async fn run(matches: ArgMatches) -> Result<(), Failure> {
             Shutdown { drain: shutdown.drain.child_token(), abort: shutdown.abort.child_token() };
         let matches = matches.clone();
         let program = Program::build(config.clone(), life).await?;
-        let ended = program.run(Box::new(move || Config::read_again(&matches, env))).await;
+        let ended = program.run(Box::new(move || Config::read(&matches, env))).await;
         if shutdown.drain.is_cancelled() || !damaged(&config.database) {
             return ended;
         }

@@ -27,7 +27,7 @@ pub use queue::{LONGEST, NotCancelled};
 use record::{new_id, record, running};
 use run::Outcome;
 pub(crate) use selection::MOST_AT_A_TIME;
-pub use selection::{Rollout, Select, Servers, Touched, refusal};
+pub use selection::{Rollout, Select, Servers, Touched};
 
 use crate::access::{Access, Caller, Role};
 use crate::client::Client;
@@ -41,6 +41,9 @@ const MOST_OF_SERVER: usize = 16;
 /// How often, and how far apart, an outcome is tried to be stored.
 const CLOSE_TRIES: u32 = 60;
 const CLOSE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A server whose PM2 does not tell has what it had within this time.
+const LATELY: Duration = Duration::from_secs(86_400);
 
 /// What a part is called that was done and that nobody watched to its end.
 const NOT_WATCHED: &str = "not_watched";

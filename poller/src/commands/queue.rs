@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use wire::{CommandId, CommandStatus, ServerId, Target, Time};
 
 use super::{
-    CLOSE_AGAIN, CLOSE_TRIES, Commands, Ended, MAX_ERROR, Open, Order, Outcome, run, unavailable,
+    CLOSE_AGAIN, CLOSE_TRIES, Commands, Ended, LATELY, MAX_ERROR, Open, Order, Outcome, run,
+    unavailable,
 };
 use crate::store::{Canceller, StoredCommand};
 
@@ -29,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Outcomes of which nothing was taken, and which pass: the server is away after all; or it is
 /// back, and its PM2 is not yet, or has too much to do.
 const PASSING: [&str; 3] = [run::UNREACHABLE, "pm2_unavailable", "busy"];
+/// One that passes within a minute or so, or not at all.
+const MISSING: &str = "unknown_app";
 /// How long a server is let be that would not take a command: twice as long each time, up to a
 /// minute or so. It answers polls, and may refuse for days, with two rows of the audit each time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -45,8 +48,9 @@ struct Waiting {
     leaves: bool,
     /// It was not taken: the server must answer again after this.
     after: Option<Instant>,
-    /// How often its server would not take it.
+    /// How often its server would not take it, and how often it did not have the app.
     refusals: u32,
+    missing: u32,
     /// Why it was not taken, the last time.
     why: Option<String>,
 }
@@ -56,9 +60,10 @@ impl Waiting {
     fn wait_on(&mut self, outcome: Outcome) {
         let mut after = Instant::now();
         if outcome.status == CommandStatus::Refused {
-            let pause = PAUSE * (1u32 << self.refusals.min(DOUBLINGS));
-            after += pause;
-            self.refusals += 1;
+            let is_missing = outcome.problem.as_deref() == Some(MISSING);
+            let count = if is_missing { &mut self.missing } else { &mut self.refusals };
+            after += PAUSE * (1u32 << (*count).min(DOUBLINGS));
+            *count += 1;
         }
         self.after = Some(after);
         self.why = outcome.error.map(|why| why.chars().take(MAX_ERROR).collect());
@@ -124,8 +129,17 @@ impl Commands {
         let until = command.queued_until.unwrap_or_else(crate::world::now);
         let followed = command.follow_until.unwrap_or(until).millis_since(until);
         let timeout = Duration::from_millis(followed.max(0).unsigned_abs());
-        let (leaves, after, refusals, why) = (false, None, 0, None);
-        let waiting = Waiting { command, body, timeout, until, leaves, after, refusals, why };
+        let waiting = Waiting {
+            command,
+            body,
+            timeout,
+            until,
+            leaves: false,
+            after: None,
+            refusals: 0,
+            missing: 0,
+            why: None,
+        };
         self.queue.waiting().push(waiting);
         self.queue.changed.notify_one();
         ended
@@ -235,7 +249,7 @@ impl Commands {
         };
         self.metrics.commands_running.dec();
         let passes = match outcome.problem.as_deref() {
-            Some("unknown_app") => self.may_come(&it).await,
+            Some(MISSING) => self.may_come(&it).await,
             problem => problem.is_some_and(|problem| PASSING.contains(&problem)),
         };
         // Where its time is over by now, that is found at the next look.
@@ -250,13 +264,17 @@ impl Commands {
     /// Whether an app that is not there may be there soon: PM2 starts one after another when the machine
     /// does.
     async fn may_come(&self, it: &Waiting) -> bool {
-        let Target::App(app) = &it.command.record.target else { return false };
-        let (server, home) = (&it.command.server, it.command.record.pm2_home.as_deref());
-        it.refusals < DOUBLINGS
-            && self
-                .had_app(std::slice::from_ref(server), app, home)
-                .await
-                .is_ok_and(|had| had.contains(server))
+        let record = &it.command.record;
+        let Target::App(app) = &record.target else { return false };
+        let homes = record.pm2_home.as_ref().map(|home| vec![home.to_string()]);
+        let since = record.requested_at.plus_millis(-super::millis(LATELY));
+        let server = &it.command.server;
+        it.missing < DOUBLINGS
+            && match self.had_app(vec![(server.clone(), homes)], app, since).await {
+                Ok(had) => had.contains(server),
+                // It is asked again in any case.
+                Err(_) => true,
+            }
     }
 
     /// What became of a command that may wait no more: with its server, what waited for it went.

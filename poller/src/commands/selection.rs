@@ -17,8 +17,8 @@ use service::problem::ProblemResponse;
 use tokio::sync::watch;
 use wire::{Action, AppName, CommandId, CommandStatus, ServerId, SlotId, Target, Time};
 
+pub use self::touched::Touched;
 use self::touched::touched;
-pub use self::touched::{Touched, refusal};
 use super::order::Order;
 use super::record::new_id;
 use super::{Commands, millis, unavailable};
@@ -224,25 +224,8 @@ impl Commands {
         id: &CommandId,
     ) -> Result<Vec<NewCommand>, ProblemResponse> {
         rollout.caller.require_action(rollout.action)?;
-        rollout.caller.require_variables(rollout.order.variables(rollout.action))?;
         let touched = self.touched(&rollout.caller, &rollout.select, &rollout.target).await?;
-        if touched.is_empty() {
-            let mut detail = format!("select: no server that fits has {}", rollout.target);
-            if let Some(home) = &rollout.select.pm2_home {
-                let shown: String = home.chars().take(200).collect();
-                detail.push_str(&format!(" in {shown:?}"));
-            }
-            return Err(ProblemResponse::not_found("nothing_selected", detail));
-        }
-        if touched.len() > MOST {
-            let detail = format!("select: {} servers; at most {MOST} are taken", touched.len());
-            return Err(ProblemResponse::bad_request(detail));
-        }
-        refusal(&touched, rollout.max_unavailable).map_or(Ok(()), Err)?;
-        if self.rolling().len() >= MOST_UNDER_WAY {
-            let detail = format!("{MOST_UNDER_WAY} selections are under way: try again later");
-            return Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
-        }
+        self.may_begin(rollout, &touched)?;
         let part = |touched: Touched| {
             let part = new_id().map_err(|error| {
                 tracing::error!(%error, "no random numbers");

@@ -96,9 +96,15 @@ impl Book {
         Ok(Self { told: told.collect(), ..Self::default() })
     }
 
-    /// What must outlive the program.
-    pub fn kept(&self) -> String {
-        let told: Vec<(&Key, &Told)> = self.told.iter().collect();
+    /// What must outlive the program, with times so many milliseconds later.
+    pub fn kept(&self, millis: i64) -> String {
+        let later = |told: &Told| Told {
+            since: told.since.plus_millis(millis),
+            at: told.at.plus_millis(millis),
+            ..told.clone()
+        };
+        let told: Vec<(&Key, Told)> =
+            self.told.iter().map(|(key, told)| (key, later(told))).collect();
         serde_json::to_string(&told).unwrap_or_default()
     }
 

@@ -249,7 +249,7 @@ proptest! {
                     let text = serde_json::to_string(&active).unwrap();
                     let active = serde_json::from_str(&text).unwrap();
                     world.ledger = Ledger::restored(active, world.now);
-                    world.book = Book::restored(&world.book.kept(), world.now).unwrap();
+                    world.book = Book::restored(&world.book.kept(0), world.now).unwrap();
                     continue;
                 }
             };

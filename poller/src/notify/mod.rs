@@ -263,10 +263,17 @@ impl Notifier<'_> {
         let part = |part: &String| {
             let text = match part.strip_prefix(BOOK) {
                 None => {
-                    let active: Vec<(&Key, &Active)> = self.ledger.active().iter().collect();
+                    // By the time of day, which the next life begins with.
+                    let later = |active: &Active| Active {
+                        since: active.since.plus_millis(self.clock.behind),
+                        ..active.clone()
+                    };
+                    let active = self.ledger.active().iter();
+                    let active: Vec<(&Key, Active)> =
+                        active.map(|(key, active)| (key, later(active))).collect();
                     serde_json::to_string(&active).ok()
                 }
-                Some(name) => self.desks.get(name).map(|desk| desk.book.kept()),
+                Some(name) => self.desks.get(name).map(|desk| desk.book.kept(self.clock.behind)),
             };
             (part.clone(), text)
         };

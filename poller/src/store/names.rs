@@ -9,7 +9,6 @@ use sqlx::sqlite::SqliteConnection;
 use wire::{AppName, Instance, ServerId, SmolStr, Time};
 
 use super::commands::parsed;
-use super::events::json_list;
 use super::writer::Transaction;
 use super::{Result, Store, StoreError};
 
@@ -125,29 +124,31 @@ impl<K: Hash + Eq> Known<K> {
 }
 
 impl Store {
-    /// Those of some servers that had an app since a moment, in a PM2 where one is meant, as their samples
-    /// say: to an hour.
+    /// Those of some servers that had an app since a moment, as their samples say, to an hour: in these
+    /// PM2s, by directory (empty where an exporter watches one), or in any.
     ///
     /// # Errors
     /// The read failed.
     pub async fn had_app(
         &self,
-        servers: &[ServerId],
+        servers: Vec<(ServerId, Option<Vec<String>>)>,
         app: &AppName,
-        pm2_home: Option<&str>,
         since: Time,
     ) -> Result<BTreeSet<ServerId>> {
         if servers.is_empty() {
             return Ok(BTreeSet::new());
         }
+        let asked = serde_json::to_string(&servers);
+        let asked = asked.map_err(|error| StoreError::Failed(error.to_string()))?;
         let found: Vec<String> = sqlx::query_scalar(
-            "SELECT server FROM servers WHERE server IN (SELECT value FROM json_each(?1)) \
-             AND EXISTS (SELECT 1 FROM instances WHERE instances.server = servers.id \
-             AND name = ?2 AND (?3 IS NULL OR pm2_home IN ('', ?3)) AND last_seen >= ?4)",
+            "SELECT servers.server FROM json_each(?) AS asked \
+             JOIN servers ON servers.server = asked.value ->> 0 \
+             WHERE EXISTS (SELECT 1 FROM instances WHERE instances.server = servers.id \
+             AND name = ? AND last_seen >= ? AND (asked.value ->> 1 IS NULL OR pm2_home IN \
+             (SELECT value FROM json_each(asked.value, '$[1]'))))",
         )
-        .bind(json_list(servers))
+        .bind(asked)
         .bind(app.as_str())
-        .bind(pm2_home)
         .bind(since.as_millis())
         .fetch_all(&self.readers)
         .await?;

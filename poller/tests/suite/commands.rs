@@ -478,8 +478,9 @@ async fn who_goes_away_while_it_is_put_on_record_leaves_no_command_behind() {
     for (path, body) in [(RESTART, json!({})), ("/api/commands", rollout)] {
         sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
         let before = exporter.lock().ran.len();
+        // Far longer than a request needs to get there, and shorter than the lock is waited for.
         let asked = poller.post_json(&token, path, &body, None);
-        let gone = tokio::time::timeout(Duration::from_millis(300), asked).await;
+        let gone = tokio::time::timeout(Duration::from_secs(2), asked).await;
         assert!(gone.is_err(), "it was answered: {gone:?}");
         sqlx::query("COMMIT").execute(&mut other).await.unwrap();
         until(path, async || exporter.lock().ran.len() == before + 1).await;

@@ -15,6 +15,7 @@ pub struct Reader {
     origin: String,
     origins: Vec<(&'static str, String)>,
     base: PathBuf,
+    blank: bool,
     known: BTreeSet<&'static str>,
     mistakes: Vec<Mistake>,
 }
@@ -28,6 +29,7 @@ impl Reader {
             origin: origin.into(),
             origins: Vec::new(),
             base: PathBuf::new(),
+            blank: false,
             known: BTreeSet::new(),
             mistakes: Vec::new(),
         }
@@ -49,8 +51,14 @@ impl Reader {
             // TOML's message quotes the line it stumbled over, which can hold a secret.
             .map_err(|error| mistake(format!("is not TOML: {}", without_source(&text, &error))))?;
         let mut reader = Self::new(table, "", origin);
+        reader.blank = text.trim().is_empty();
         reader.base = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(reader)
+    }
+
+    /// Whether there is a file, and nothing in it.
+    pub fn is_blank(&self) -> bool {
+        self.blank
     }
 
     /// Relative paths are taken from `folder`.

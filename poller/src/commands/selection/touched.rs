@@ -1,6 +1,6 @@
 //! What a selection means: which servers have it, and whether it is well there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,15 +8,13 @@ use axum::http::StatusCode;
 use dashboards::ServerStatus;
 use serde::Serialize;
 use service::problem::ProblemResponse;
-use wire::{AppName, Pm2State, Process, ServerId, State, Status, Target};
+use wire::{AppName, Pm2State, Process, ServerId, State, Status, Target, Time};
 
-use super::super::{Commands, millis, unavailable, unknown_server};
-use super::{Select, Servers};
+use super::super::{Commands, LATELY, millis, unavailable, unknown_server};
+use super::{MOST, MOST_UNDER_WAY, Rollout, Select, Servers};
 use crate::access::Caller;
 use crate::fleet::Member;
 
-/// A server whose PM2 does not answer has what it had within this time.
-const LATELY: Duration = Duration::from_secs(86_400);
 /// Most names of servers that a refusal spells out.
 const LEFT_OUT: usize = 10;
 
@@ -66,20 +64,19 @@ impl Commands {
                 && select.tag.as_ref().is_none_or(|tag| it.tags.contains(tag))
         };
         let mut all = Vec::new();
-        let mut silents: BTreeMap<ServerId, Touched> = BTreeMap::new();
+        let (mut silents, mut asked) = (Vec::new(), Vec::new());
         for member in self.fleet.all().into_iter().filter(fits) {
-            match touched(&member, select, target, stale_after) {
-                Some(touched) => all.push(touched),
-                None if is_silent(&member, select) => {
-                    silents.insert(member.target.id.clone(), silent(&member, stale_after));
-                }
-                None => {}
+            if let Some(touched) = touched(&member, select, target, stale_after) {
+                all.push(touched);
+            } else if let Some(homes) = silent_homes(&member, select) {
+                asked.push((member.target.id.clone(), Some(homes)));
+                silents.push(silent(&member, stale_after));
             }
         }
         if let Target::App(app) = target {
-            let ids: Vec<ServerId> = silents.keys().cloned().collect();
-            let had = self.had_app(&ids, app, select.pm2_home.as_deref()).await?;
-            all.extend(silents.into_iter().filter(|(id, _)| had.contains(id)).map(|(_, it)| it));
+            let since = crate::world::now().plus_millis(-millis(LATELY));
+            let had = self.had_app(asked, app, since).await?;
+            all.extend(silents.into_iter().filter(|it| had.contains(&it.server)));
             all.sort_by(|a, b| a.server.cmp(&b.server));
         }
         let left_out: Vec<&str> = named
@@ -100,33 +97,57 @@ impl Commands {
         Ok(all)
     }
 
-    /// Those of some servers that had an app lately.
+    /// Whether what somebody wants is begun with, given its parts.
+    ///
+    /// # Errors
+    /// 403: not by them. 404: there are none. 400: too many. 409: not as it is now. 503: too much is
+    /// under way.
+    pub fn may_begin(&self, rollout: &Rollout, parts: &[Touched]) -> Result<(), ProblemResponse> {
+        rollout.caller.require_action(rollout.action)?;
+        rollout.caller.require_variables(rollout.order.variables(rollout.action))?;
+        if parts.is_empty() {
+            let mut detail = format!("select: no server that fits has {}", rollout.target);
+            if let Some(home) = &rollout.select.pm2_home {
+                let shown: String = home.chars().take(200).collect();
+                detail.push_str(&format!(" in {shown:?}"));
+            }
+            return Err(ProblemResponse::not_found("nothing_selected", detail));
+        }
+        if parts.len() > MOST {
+            let detail = format!("select: {} servers; at most {MOST} are taken", parts.len());
+            return Err(ProblemResponse::bad_request(detail));
+        }
+        if let Some(part) = parts.iter().find(|part| part.ambiguous) {
+            let detail =
+                format!("select: several PM2s of {} have it: choose by pm2_home", part.server);
+            return Err(ProblemResponse::new(StatusCode::CONFLICT, "conflict", detail));
+        }
+        let (away, all) = (parts.iter().filter(|part| !part.available).count(), parts.len());
+        if let Some(most) = rollout.max_unavailable.filter(|most| away >= *most) {
+            let detail =
+                format!("max_unavailable: {away} of {all} are away already, and {most} may be");
+            return Err(ProblemResponse::new(StatusCode::CONFLICT, "unavailable", detail));
+        }
+        if self.rolling().len() >= MOST_UNDER_WAY {
+            let detail = format!("{MOST_UNDER_WAY} selections are under way: try again later");
+            return Err(ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+        }
+        Ok(())
+    }
+
+    /// Those of some servers that had an app since a moment, in these PM2s, by directory, or in any.
     pub(in crate::commands) async fn had_app(
         &self,
-        servers: &[ServerId],
+        servers: Vec<(ServerId, Option<Vec<String>>)>,
         app: &AppName,
-        pm2_home: Option<&str>,
+        since: Time,
     ) -> Result<BTreeSet<ServerId>, ProblemResponse> {
-        let since = crate::world::now().plus_millis(-millis(LATELY));
-        let had = self.store.had_app(servers, app, pm2_home, since).await;
-        had.map_err(|error| {
+        self.store.had_app(servers, app, since).await.map_err(|error| {
             self.metrics.store_errors.with_label_values(&[error.label()]).inc();
             tracing::error!(%error, "it cannot be read which servers had an app");
             unavailable("it cannot be read which servers had the app")
         })
     }
-}
-
-/// Why such parts are not begun with.
-pub fn refusal(parts: &[Touched], max_unavailable: Option<usize>) -> Option<ProblemResponse> {
-    if let Some(part) = parts.iter().find(|part| part.ambiguous) {
-        let detail = format!("select: several PM2s of {} have it: choose by pm2_home", part.server);
-        return Some(ProblemResponse::new(StatusCode::CONFLICT, "conflict", detail));
-    }
-    let (away, all) = (parts.iter().filter(|part| !part.available).count(), parts.len());
-    let most = max_unavailable.filter(|most| away >= *most)?;
-    let detail = format!("max_unavailable: {away} of {all} are away already, and {most} may be");
-    Some(ProblemResponse::new(StatusCode::CONFLICT, "unavailable", detail))
 }
 
 /// What of a server is selected; `None` where it does not have the target.
@@ -171,7 +192,7 @@ pub(super) fn touched(
 }
 
 /// A server whose PM2 does not tell what it has.
-pub(super) fn silent(member: &Member, stale_after: Duration) -> Touched {
+fn silent(member: &Member, stale_after: Duration) -> Touched {
     Touched {
         server: member.target.id.clone(),
         server_status: member.status(stale_after).as_str(),
@@ -182,15 +203,18 @@ pub(super) fn silent(member: &Member, stale_after: Duration) -> Touched {
     }
 }
 
-/// Whether the PM2 that is meant, or one of all, does not answer: what it has is not known then.
-pub(super) fn is_silent(member: &Member, select: &Select) -> bool {
+/// The PM2s that are meant and do not answer, as samples name them: what they have is not known. `None`
+/// where all answer.
+fn silent_homes(member: &Member, select: &Select) -> Option<Vec<String>> {
+    let state = member.state.as_deref()?;
     let is_meant = |it: &&Pm2State| {
         select.pm2_home.as_deref().is_none_or(|home| Path::new(home) == Path::new(&it.home))
     };
-    member
-        .state
-        .as_deref()
-        .is_some_and(|state| state.pm2_homes().iter().filter(is_meant).any(|home| !home.up))
+    let silent = state.pm2_homes().iter().filter(is_meant).filter(|it| !it.up);
+    // Of a single one samples say nothing.
+    let name = |it: &Pm2State| if state.homes.is_empty() { String::new() } else { it.home.clone() };
+    let homes: Vec<String> = silent.map(name).collect();
+    (!homes.is_empty()).then_some(homes)
 }
 
 fn is_up(state: &State, home: &str) -> bool {

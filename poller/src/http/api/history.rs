@@ -123,9 +123,14 @@ async fn show(
     let server = past_or_present(app, &caller, id)?;
     let name = name.map(app_name).transpose()?;
     let subject = name.clone().map_or(Subject::Host, Subject::App);
-    let step_millis = step_of(from, to, step.map(|step| step.as_millis() as i64))?;
+    let step = step.map(|step| step.as_millis() as i64);
+    let step_millis = step_of(from, to, step)?;
     let query = HistoryQuery { server: server.clone(), subject, metrics, from, to, step_millis };
-    let mut series = app.store.history(&query).await.map_err(store_failed)?;
+    let read = match step {
+        Some(_) => app.store.history(&query).await.map(|series| (step_millis, series)),
+        None => app.store.fitting(query).await,
+    };
+    let (step_millis, mut series) = read.map_err(store_failed)?;
     if let Some(home) = home {
         series.retain(|it| it.is_in(&home));
     }

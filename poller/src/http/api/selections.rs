@@ -22,7 +22,7 @@ use wire::{Action, Target};
 use super::commands::{DEFAULT_WAIT, action_of, key};
 use crate::access::Role;
 use crate::app::App;
-use crate::commands::{MOST_AT_A_TIME, Order, Rollout, Select, Touched, refusal};
+use crate::commands::{MOST_AT_A_TIME, Order, Rollout, Select, Touched};
 use crate::config::Config;
 use crate::http::error::store_failed;
 use crate::http::params::Params;
@@ -136,25 +136,6 @@ pub(super) async fn begin(
     let settle = time("settle", wanted.settle.as_ref(), SETTLE, LONGEST_SETTLE)?;
     let health_timeout =
         time("health_timeout", wanted.health_timeout.as_ref(), HEALTH_TIMEOUT, LONGEST_HEALTH)?;
-    if wanted.dry_run {
-        caller.require(Role::Operator)?;
-        let parts = app.commands.touched(&caller, &wanted.select, &target).await?;
-        let refusal = refusal(&parts, max_unavailable).map(|it| it.problem().detail.clone());
-        let unavailable = parts.iter().filter(|part| !part.available).count();
-        let total = parts.len();
-        return Ok(Json(DryRun {
-            dry_run: true,
-            target,
-            action,
-            batch,
-            max_unavailable,
-            unavailable,
-            total,
-            refusal,
-            parts,
-        })
-        .into_response());
-    }
     let rollout = Rollout {
         select: wanted.select,
         target,
@@ -168,6 +149,23 @@ pub(super) async fn begin(
         caller,
         address,
     };
+    if wanted.dry_run {
+        rollout.caller.require(Role::Operator)?;
+        let parts = app.commands.touched(&rollout.caller, &rollout.select, &rollout.target).await?;
+        let refusal = app.commands.may_begin(&rollout, &parts).err();
+        return Ok(Json(DryRun {
+            dry_run: true,
+            target: rollout.target,
+            action,
+            batch,
+            max_unavailable,
+            unavailable: parts.iter().filter(|part| !part.available).count(),
+            total: parts.len(),
+            refusal: refusal.map(|it| it.problem().detail.clone()),
+            parts,
+        })
+        .into_response());
+    }
     // Spaces and the order of fields make no other request.
     let whole: Value = serde_json::from_slice(&body).unwrap_or_default();
     let whole = serde_json::to_vec(&whole).unwrap_or_default();

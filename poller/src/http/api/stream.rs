@@ -45,7 +45,7 @@ struct Following {
     /// Nothing came live since the store was read: what fell behind meanwhile is read as well.
     anew: bool,
     read: VecDeque<StoredEvent>,
-    /// To be told first: where this begins, or what is there no more.
+    /// To be told before what comes: what is there no more, or where this stands.
     first: Option<Event>,
 }
 
@@ -69,19 +69,18 @@ pub(super) async fn follow(
     let after = sent.transpose()?.or(after);
     filter.limit = PAGE;
     let place = Place::take(&app, (caller, peer), None)?;
-    // Whoever is dropped before the first event comes back to here.
-    let newest = app.store.newest_event().await.map_err(store_failed)?;
     // Before the store is looked at: what comes meanwhile comes twice, and never not at all.
     let live = app.store.follow();
+    let newest = app.store.newest_event().await.map_err(store_failed)?;
     let mut following = Following {
         place,
         filter,
         live,
-        last: 0,
+        last: newest,
         behind: None,
         anew: false,
         read: VecDeque::new(),
-        first: Some(Event::default().id(newest.to_string())),
+        first: Some(place_of(newest)),
     };
     if let Some(after) = after {
         let (newest, missing) = app.store.missing_events(after).await.map_err(store_failed)?;
@@ -91,8 +90,7 @@ pub(super) async fn follow(
         following.first = if told { gap(after, missing) } else { None };
     } else if following.filter.since.is_some() {
         // What happened since a time stands in the store.
-        let newest = app.store.newest_event().await.map_err(store_failed)?;
-        (following.behind, following.anew) = (Some(newest), true);
+        (following.last, following.behind, following.anew) = (0, Some(newest), true);
         following.first = None;
     }
     let stream = unfold(following, async |mut following| {
@@ -107,6 +105,11 @@ fn number(text: &str) -> Result<i64, String> {
         let shown: String = text.chars().take(64).collect();
         format!("{shown:?} is not the number of an event")
     })
+}
+
+/// Where a stream stands, without an event: whoever is dropped before the next comes back to here.
+fn place_of(number: i64) -> Event {
+    Event::default().id(number.to_string())
 }
 
 /// What somebody is told of events that are there no more.
@@ -128,13 +131,12 @@ impl Following {
             if !self.place.is_kept() {
                 return None;
             }
-            if let Some(first) = self.first.take() {
-                return Some(first);
-            }
             if let Some(event) = self.read.pop_front() {
                 if let Some(event) = written(&event) {
                     return Some(event);
                 }
+            } else if let Some(first) = self.first.take() {
+                return Some(first);
             } else if let Some(until) = self.behind {
                 self.catch_up(until).await?;
             } else if let Some(event) = self.wait().await? {
@@ -158,6 +160,7 @@ impl Following {
         self.last = last.unwrap_or(until);
         if !page.more {
             self.behind = None;
+            self.first = Some(place_of(until));
         }
         self.read = page.rows.into();
         Some(())

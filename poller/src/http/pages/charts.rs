@@ -118,7 +118,7 @@ pub(super) async fn over_time(
 fn in_words(error: &StoreError) -> String {
     tracing::warn!(%error, "history for a page could not be read");
     match error {
-        StoreError::TooMuch => "too many processes for one chart; try a shorter time".to_owned(),
+        StoreError::TooMuch => "too many processes for charts".to_owned(),
         StoreError::Busy => "the database is busy; try again, or a shorter time".to_owned(),
         _ => "the database cannot be read; the poller's log says why".to_owned(),
     }

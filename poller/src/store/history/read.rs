@@ -72,7 +72,25 @@ impl Store {
             to: query.to,
             step_millis,
         };
-        Ok(Window { step_millis, series: self.history(&query).await? })
+        let (step_millis, series) = self.fitting(query).await?;
+        Ok(Window { step_millis, series })
+    }
+
+    /// The history that `query` asks for, in longer steps where these make more points than may be; with
+    /// the length of a step.
+    ///
+    /// # Errors
+    /// The read failed or took too long, or [`StoreError::TooMuch`] however long the steps are.
+    pub async fn fitting(&self, mut query: HistoryQuery) -> Result<(i64, Vec<Series>)> {
+        loop {
+            let read = self.history(&query).await;
+            if read != Err(StoreError::TooMuch)
+                || query.step_millis > query.to.millis_since(query.from)
+            {
+                return read.map(|series| (query.step_millis, series));
+            }
+            query.step_millis = known_step(2 * query.step_millis);
+        }
     }
 
     /// The shortest step that the beginning of the window still has, where samples are gone.

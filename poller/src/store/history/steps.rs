@@ -241,14 +241,14 @@ fn order(block: &Block) -> Vec<usize> {
     let mut rows: Vec<usize> = (0..block.times.len()).collect();
     let Block { times, seqs, .. } = block;
     let numbers_back = seqs.windows(2).filter(|pair| pair[1] < pair[0]).count();
-    if numbers_back > 1 {
+    if numbers_back > 0 {
         let by_number = {
             let mut rows = rows.clone();
             rows.sort_by_key(|row| (seqs[*row], times[*row]));
             rows
         };
         let times_back = by_number.windows(2).filter(|pair| times[pair[1]] < times[pair[0]]);
-        if times_back.count() < numbers_back {
+        if times_back.count() <= numbers_back {
             rows = by_number;
         }
     }

@@ -269,25 +269,31 @@ async fn the_file_stops_growing() {
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_makes_no_cpu() {
-    let (_folder, store) = fresh().await;
-    // Half a core throughout; after ten minutes the clock goes back by ten, less five seconds.
-    let all = (0..120).map(|n: i64| {
-        let time = if n < 60 { n * 10 } else { (n - 60) * 10 + 5 };
-        sample(n.unsigned_abs() + 1, START + time * SECOND, Some(n as f64 * 5.0), 0)
-    });
-    take_in(&store, all.collect()).await;
-    let cpu = between(START, START + HOUR, 5 * SECOND, &["cpu"]);
-    let minutes = between(START, START + HOUR, MINUTE, &["cpu"]);
-    let most = async |query: &HistoryQuery| {
-        let series = store.history(query).await.unwrap();
-        let points = &series[0].points;
-        (points.len(), points.iter().map(|point| point.max).fold(0.0, f64::max))
-    };
-    // All but the first, and the one that the clock went back with.
-    assert_eq!(most(&cpu).await, (118, 0.5));
-    fold_all(&store, at(START + DAY)).await;
-    assert_eq!(most(&cpu).await, (118, 0.5), "from the block");
-    assert_eq!(most(&minutes).await, (10, 0.5), "by minute");
+    // Half a core throughout; after ten minutes the clock goes back, by so many seconds.
+    for back in [595, 300, 19, 15, 11] {
+        let (_folder, store) = fresh().await;
+        let all = (0..120).map(|n: i64| {
+            let time = if n < 60 { n * 10 } else { n * 10 - back };
+            sample(n.unsigned_abs() + 1, START + time * SECOND, Some(n as f64 * 5.0), 0)
+        });
+        take_in(&store, all.collect()).await;
+        let cpu = between(START, START + HOUR, SECOND, &["cpu"]);
+        let minutes = between(START, START + HOUR, MINUTE, &["cpu"]);
+        let most = async |query: &HistoryQuery| {
+            let series = store.history(query).await.unwrap();
+            let points = &series[0].points;
+            (points.len(), points.iter().map(|point| point.max).fold(0.0, f64::max))
+        };
+        let all_but = |count: usize, (points, most): (usize, f64)| {
+            // The first, and the one that the clock went back with; those of one second are one.
+            let twice = if back == 300 { 29 } else { 0 };
+            assert_eq!((points, most), (count - twice, 0.5), "{back} s");
+        };
+        all_but(118, most(&cpu).await);
+        fold_all(&store, at(START + DAY)).await;
+        all_but(118, most(&cpu).await);
+        assert_eq!(most(&minutes).await.1, 0.5, "{back} s, by minute");
+    }
 }
 
 #[tokio::test]
@@ -372,6 +378,31 @@ async fn numbers_of_names_are_not_given_again() {
 }
 
 #[tokio::test]
+async fn it_is_known_which_servers_had_an_app_lately_and_in_which_pm2() {
+    let (_folder, store) = fresh().await;
+    let mut entry = sample(1, START, None, 0);
+    if let Record::Sample(sample) = &mut entry.record {
+        let mut other = sample.processes[0].clone();
+        other.instance.name = "worker".parse().unwrap();
+        sample.processes[0].instance.pm2_home = Some("/a/.pm2".into());
+        sample.processes.push(other);
+    }
+    take_in(&store, vec![entry]).await;
+    let had = async |name: &str, homes: Option<&[&str]>, since: i64| {
+        let homes = homes.map(|homes| homes.iter().map(|home| (*home).to_owned()).collect());
+        let asked = vec![(server(), homes), ("vm2".parse().unwrap(), None)];
+        let found = store.had_app(asked, &name.parse().unwrap(), at(since)).await.unwrap();
+        assert!(found.iter().all(|it| *it == server()), "{found:?}");
+        !found.is_empty()
+    };
+    assert!(had("api", None, START).await && had("worker", None, START).await);
+    assert!(!had("api", None, START + 1).await && !had("other", None, START).await);
+    assert!(had("api", Some(&["/b/.pm2", "/a/.pm2"]), START).await);
+    assert!(!had("api", Some(&["/b/.pm2", ""]), START).await);
+    assert!(had("worker", Some(&[""]), START).await && !had("worker", Some(&[]), START).await);
+}
+
+#[tokio::test]
 async fn an_answer_has_no_more_points_than_may_be() {
     let (_folder, store) = fresh().await;
     let many = |seq: u64| {
@@ -394,6 +425,9 @@ async fn an_answer_has_no_more_points_than_may_be() {
     assert_eq!(store.history(&all).await, Err(StoreError::TooMuch));
     let fewer = HistoryQuery { step_millis: 10 * SECOND, ..all.clone() };
     assert!(store.history(&fewer).await.unwrap().len() > 1000);
+    // Who names no step gets one that fits.
+    let (step, series) = store.fitting(all.clone()).await.unwrap();
+    assert_eq!((step, series.len() > 1000), (10 * SECOND, true));
     let one = HistoryQuery { metrics: vec!["m7".into()], ..all };
     assert_eq!(store.history(&one).await.unwrap()[0].points.len(), 301);
 }
