@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -137,13 +138,19 @@ fn read(matches: &ArgMatches) -> Result<Config, Mistakes> {
     Config::read(SETTINGS.read(matches, env)?, env)
 }
 
+/// How long is waited at the end for what cannot be stopped.
+const LEFT: Duration = Duration::from_secs(1);
+
 fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     // One thread is enough for all of it, and costs the least memory.
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("the runtime cannot be started")?
-        .block_on(task)
+        .context("the runtime cannot be started")?;
+    let ended = runtime.block_on(task);
+    // Work on files of a file system that does not answer has no end.
+    runtime.shutdown_timeout(LEFT);
+    ended
 }
 
 async fn serve(config: Config, matches: ArgMatches) -> Result<(), Failure> {
@@ -167,7 +174,7 @@ async fn serve(config: Config, matches: ArgMatches) -> Result<(), Failure> {
     tracing::info!(%address, home = homes.join(", "), "listening");
     let slots = Arc::clone(app.slots.manager());
     http::serve(listener, app, shutdown).await;
-    slots.idle(std::time::Duration::from_secs(3)).await;
+    slots.idle(Duration::from_secs(3)).await;
     tracing::info!("stopped");
     Ok(())
 }

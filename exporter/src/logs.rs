@@ -13,7 +13,7 @@ use crate::named;
 
 /// A line longer than this is told in pieces.
 const MAX_LINE: usize = 64 * 1024;
-/// How far back the last lines are looked for.
+/// How far back the last lines are looked for, in all files that are looked at together.
 const MAX_BACK: u64 = 8 * 1024 * 1024;
 /// Read at a time, so that following a flood takes turns with everything else.
 const CHUNK: usize = 64 * 1024;
@@ -34,7 +34,16 @@ impl Tail {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn open(path: &Path, lines: usize) -> io::Result<(Self, Vec<String>)> {
-        Self::open_after(path, 0, lines)
+        Self::open_beside(path, lines, 1)
+    }
+
+    /// The same of one of so many files, whose last lines are held in memory together.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn open_beside(path: &Path, lines: usize, files: usize) -> io::Result<(Self, Vec<String>)> {
+        let most = MAX_BACK / files.max(1) as u64;
+        Self::open_from(path, 0, lines, most.max(CHUNK as u64))
     }
 
     /// The same of what stands behind the first `after` bytes; of the whole file where it is
@@ -43,6 +52,15 @@ impl Tail {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn open_after(path: &Path, after: u64, lines: usize) -> io::Result<(Self, Vec<String>)> {
+        Self::open_from(path, after, lines, MAX_BACK)
+    }
+
+    fn open_from(
+        path: &Path,
+        after: u64,
+        lines: usize,
+        most: u64,
+    ) -> io::Result<(Self, Vec<String>)> {
         let mut tail = Self { path: path.to_owned(), file: None, at: 0, partial: Vec::new() };
         let mut file = match named::read(path) {
             Ok(file) => file,
@@ -51,7 +69,7 @@ impl Tail {
         };
         let mut end = file.metadata()?.len();
         let start = loop {
-            match start_of_last(&file, end, lines) {
+            match start_of_last(&file, end, lines, most) {
                 // It was cut meanwhile: what is left of it is looked at, which is less each time.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     let left = file.metadata()?.len();
@@ -100,28 +118,42 @@ impl Tail {
             self.at = 0;
             self.partial.clear();
         }
-        let read = file.read_at(&mut buffer, self.at)?;
+        let mut read = file.read_at(&mut buffer, self.at)?;
         if read == 0 {
-            return Ok((Vec::new(), self.reopen()?));
+            if !self.is_replaced()? {
+                return Ok((Vec::new(), false));
+            }
+            // What was added before the other one began.
+            read = file.read_at(&mut buffer, self.at)?;
+        }
+        if read == 0 {
+            let rest = self.rest();
+            return Ok((rest.into_iter().collect(), self.reopen()?));
         }
         self.at += read as u64;
         Ok((self.split(&buffer[..read]), true))
     }
 
-    /// Another file of the name took the place of the one that was read to its end.
-    fn reopen(&mut self) -> io::Result<bool> {
+    /// Whether another file of the name is written to by now: until then the one of before may be, as it
+    /// is between a rename and PM2's opening of the new one.
+    fn is_replaced(&self) -> io::Result<bool> {
         let now = match std::fs::metadata(&self.path) {
             Ok(now) => now,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        if let Some(file) = &self.file {
-            let ours = file.metadata()?;
-            if (ours.ino(), ours.dev()) == (now.ino(), now.dev()) {
-                return Ok(false);
-            }
+        let Some(file) = &self.file else { return Ok(true) };
+        let ours = file.metadata()?;
+        Ok((ours.ino(), ours.dev()) != (now.ino(), now.dev()) && now.len() > 0)
+    }
+
+    /// Begins with the file of the name, if there is one.
+    fn reopen(&mut self) -> io::Result<bool> {
+        match named::read(&self.path) {
+            Ok(file) => self.file = Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
         }
-        self.file = Some(named::read(&self.path)?);
         self.at = 0;
         Ok(true)
     }
@@ -140,12 +172,13 @@ impl Tail {
     }
 }
 
-/// Where the last `lines` lines begin; an unfinished one at the end counts as none.
-fn start_of_last(file: &File, end: u64, lines: usize) -> io::Result<u64> {
+/// Where the last `lines` lines begin, at most `most` bytes back; an unfinished one at the end counts as
+/// none.
+fn start_of_last(file: &File, end: u64, lines: usize, most: u64) -> io::Result<u64> {
     let mut breaks = 0;
     let mut at = end;
     let mut buffer = vec![0; CHUNK];
-    while at > 0 && end - at < MAX_BACK {
+    while at > 0 && end - at < most {
         let size = at.min(CHUNK as u64);
         file.read_exact_at(&mut buffer[..size as usize], at - size)?;
         for (index, byte) in buffer[..size as usize].iter().enumerate().rev() {
@@ -209,6 +242,34 @@ mod tests {
         assert_eq!(all(&mut tail), Vec::<String>::new());
         add(&path, "ished\nfour\n");
         assert_eq!(all(&mut tail), ["unfinished", "four"]);
+    }
+
+    /// PM2 writes to the renamed file until it is told to open the new one.
+    #[test]
+    fn what_is_written_between_a_rename_and_the_new_file_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+        add(&path, "one\n");
+        let (mut tail, _) = Tail::open(&path, 5).unwrap();
+        fs::rename(&path, &old).unwrap();
+        add(&path, "");
+        assert_eq!(all(&mut tail), Vec::<String>::new());
+        add(&old, "two\nunfinished");
+        assert_eq!(all(&mut tail), ["two"]);
+        add(&old, "\nthree\nand");
+        add(&path, "four\n");
+        assert_eq!(all(&mut tail), ["unfinished", "three", "and", "four"]);
+    }
+
+    #[test]
+    fn many_files_are_looked_back_in_together_no_further_than_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        add(&path, &"a line of thirty-two bytes here\n".repeat(64 * 1024));
+        let lines = |files: usize| Tail::open_beside(&path, 100_000, files).unwrap().1.len();
+        assert_eq!(lines(1), 64 * 1024);
+        assert!((8 * 1024 - 2..=8 * 1024 + 2048).contains(&lines(32)), "{}", lines(32));
+        assert!((2000..=4096).contains(&lines(10_000)), "{}", lines(10_000));
     }
 
     #[test]

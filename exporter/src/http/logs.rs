@@ -91,17 +91,20 @@ pub(super) async fn show(
     let place = if follow { Some(place(&app, &who, &from).await?) } else { None };
     let mut first = String::new();
     let mut sources = Vec::with_capacity(files.len());
+    let count = files.len();
     for file in files {
-        let (mut tail, last) = Tail::open(FilePath::new(&*file.path), lines.unwrap_or(100))
-            .map_err(|error| {
-                let why = format!("the log of {name:?} cannot be read: {error}");
-                ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "log_unreadable", why)
-            })?;
+        let opened = Tail::open_beside(FilePath::new(&*file.path), lines.unwrap_or(100), count);
+        let (mut tail, last) = opened.map_err(|error| {
+            let why = format!("the log of {name:?} cannot be read: {error}");
+            ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "log_unreadable", why)
+        })?;
         let rest = if follow { None } else { tail.rest() };
         for line in last.into_iter().chain(rest) {
             push(&mut first, form, several, &file, &line);
         }
         sources.push(Source { file, tail });
+        // Others are let in between megabytes.
+        tokio::task::yield_now().await;
     }
     let body = if let Some(place) = place {
         let (send, receive) = mpsc::channel(4);

@@ -34,9 +34,14 @@ pub(super) async fn show(
         }
         other => {
             let ((), relayed) = tokio::join!(app.confirm(), relayed);
-            let mut processes: Vec<PeerProcess> =
-                app.homes.all().flat_map(|home| home.peers()).collect();
-            processes.retain(|process| who.sees(&process.name, app.slots.served_by(&process.name)));
+            let mut processes: Vec<PeerProcess> = Vec::new();
+            for home in app.homes.all() {
+                // Elsewhere a slot's name is one like any other.
+                let is_first = Arc::ptr_eq(home, app.homes.first());
+                let slot = |name: &str| app.slots.served_by(name).filter(|_| is_first);
+                let seen = |it: &PeerProcess| who.sees(&it.name, slot(&it.name));
+                processes.extend(home.peers().into_iter().filter(seen));
+            }
             compat::write(&mut writer, other, labels, &processes, &app.host(), Time::now());
             relayed
         }

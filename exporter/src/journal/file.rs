@@ -38,9 +38,13 @@ pub(super) struct Found {
 pub(super) struct JournalFile {
     folder: PathBuf,
     segment: u64,
-    file: File,
+    /// None where there was no room to make it.
+    file: Option<File>,
+    /// Bytes of whole entries in it.
     written: usize,
     capacity: usize,
+    /// All lives, where there was no room for them.
+    epochs: Option<Vec<u8>>,
     /// Whether the last write failed, so that it is told once.
     failing: bool,
 }
@@ -80,13 +84,23 @@ impl JournalFile {
         epochs.push(Epoch { epoch: epoch.to_owned(), first: next });
         let surplus = epochs.len().saturating_sub(MAX_EPOCHS);
         epochs.drain(..surplus);
-        whole::replace_soon(&folder.join("epochs.json"), &serde_json::to_vec(&epochs)?)?;
+        let text = serde_json::to_vec(&epochs)?;
         // A new segment, so that a torn tail needs no mending.
         let segment = segments.last().map_or(1, |last| last + 1);
-        let file = create(&path(folder, segment))?;
         let folder = folder.to_owned();
-        let this = Self { folder, segment, file, written: 0, capacity, failing: false };
-        this.drop_old()?;
+        let mut this = Self {
+            folder,
+            segment,
+            file: None,
+            written: 0,
+            capacity,
+            epochs: Some(text),
+            failing: false,
+        };
+        match this.begin(segment) {
+            Err(error) if is_full(&error) => this.fails(&error),
+            begun => begun?,
+        }
         Ok((this, found, epochs))
     }
 
@@ -96,26 +110,41 @@ impl JournalFile {
         let result = self.write(line.as_bytes());
         match result {
             Ok(()) => self.failing = false,
-            Err(error) if !self.failing => {
-                self.failing = true;
-                tracing::error!(%error, "the journal cannot be written; it goes on in memory");
-            }
-            Err(_) => {}
+            Err(error) => self.fails(&error),
         }
     }
 
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        // After a failed write the end of the segment is unknown.
-        if self.failing || self.written + line.len() > self.capacity / 2 && self.written > 0 {
-            let segment = self.segment + 1;
-            self.file = create(&path(&self.folder, segment))?;
-            self.segment = segment;
-            self.written = 0;
-            self.drop_old()?;
+    fn fails(&mut self, error: &io::Error) {
+        if !self.failing {
+            tracing::error!(%error, "the journal cannot be written; it goes on in memory");
         }
-        self.file.write_all(line)?;
-        self.written += line.len();
+        self.failing = true;
+    }
+
+    /// Begins a segment, and writes down the lives before.
+    fn begin(&mut self, segment: u64) -> io::Result<()> {
+        if let Some(text) = &self.epochs {
+            whole::replace_soon(&self.folder.join("epochs.json"), text)?;
+            self.epochs = None;
+        }
+        self.file = Some(create(&path(&self.folder, segment))?);
+        (self.segment, self.written) = (segment, 0);
         Ok(())
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let is_full = self.written + line.len() > self.capacity / 2 && self.written > 0;
+        // After a failed write the end of the segment is unknown: one in which nothing is whole is
+        // begun anew.
+        if self.failing || is_full {
+            self.begin(self.segment + u64::from(self.written > 0))?;
+        }
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        file.write_all(line)?;
+        let is_first = self.written == 0;
+        self.written += line.len();
+        // What is there is worth more than what cannot be written.
+        if is_first { self.drop_old() } else { Ok(()) }
     }
 
     fn drop_old(&self) -> io::Result<()> {
@@ -127,6 +156,10 @@ impl JournalFile {
         }
         Ok(())
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn create(path: &Path) -> io::Result<File> {

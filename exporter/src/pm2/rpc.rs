@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::frame::{self, Argument, Decoder, Message};
@@ -43,6 +44,8 @@ pub struct Rpc {
     waiting: Waiting,
     next: AtomicU64,
     closed: watch::Receiver<Option<String>>,
+    reader: AbortHandle,
+    given_up: AtomicBool,
 }
 
 impl Rpc {
@@ -58,14 +61,32 @@ impl Rpc {
         let waiting = Waiting::default();
         let (tell, closed) = watch::channel(None);
         let replies = Arc::clone(&waiting);
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             let reason = read_replies(reader, &replies).await;
             // Dropping the senders wakes every caller.
             replies.lock().unwrap_or_else(PoisonError::into_inner).clear();
             tell.send_replace(Some(reason));
         });
-        let writer = tokio::sync::Mutex::new(writer);
-        Ok(Self { writer, waiting, next: AtomicU64::new(1), closed })
+        let (writer, reader) = (tokio::sync::Mutex::new(writer), reader.abort_handle());
+        Ok(Self {
+            writer,
+            waiting,
+            next: AtomicU64::new(1),
+            closed,
+            reader,
+            given_up: AtomicBool::new(false),
+        })
+    }
+
+    /// Nothing more is read, and every caller is told.
+    fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+        self.reader.abort();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) || self.closed.borrow().is_some()
     }
 
     /// Waits until the connection is gone, and says why.
@@ -104,17 +125,23 @@ impl Rpc {
         method: &str,
         argument: &serde_json::Value,
     ) -> Result<Vec<u8>, CallError> {
-        let gone = || CallError::Closed(self.closed.borrow().clone().unwrap_or_default());
+        let reason = || self.closed.borrow().clone();
+        let gone = || CallError::Closed(reason().unwrap_or_else(|| "given up".to_owned()));
         let (tell, told) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, tell);
-        if self.closed.borrow().is_some() {
+        if self.is_closed() {
             return Err(gone());
         }
         let call = serde_json::json!({"type": "call", "method": method, "args": [argument]});
         let message =
             frame::encode(&[format!("j:{call}").as_bytes(), format!("s:{id}").as_bytes()]);
         let mut writer = self.writer.lock().await;
+        if self.is_closed() {
+            return Err(gone());
+        }
+        let whole = Whole(Some(self));
         writer.write_all(&message).await.map_err(|error| CallError::Closed(error.to_string()))?;
+        whole.done();
         drop(writer);
         let reply = told.await.map_err(|_| gone())?;
         if reply.starts_with(b"{\"error\"") {
@@ -132,6 +159,31 @@ impl Rpc {
             return Err(CallError::Refused(text));
         }
         Ok(reply)
+    }
+}
+
+impl Drop for Rpc {
+    /// A daemon that hangs would never end the connection, and who reads from it would wait for ever.
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// A message that is being written. Where that is cut off, by a deadline or an error, the next one would
+/// be read as its end: the connection is given up.
+struct Whole<'a>(Option<&'a Rpc>);
+
+impl Whole<'_> {
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        if let Some(rpc) = self.0 {
+            rpc.give_up();
+        }
     }
 }
 
@@ -174,5 +226,56 @@ async fn read_replies(mut reader: OwnedReadHalf, waiting: &Waiting) -> String {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tokio::net::UnixListener;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A connection to a daemon that hangs, and its end.
+    async fn hung() -> (tempfile::TempDir, Rpc, UnixStream) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rpc.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let rpc = Rpc::connect(&path, SOON).await.unwrap();
+        let (daemon, _) = listener.accept().await.unwrap();
+        (folder, rpc, daemon)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_given_up_is_closed_though_the_daemon_hangs() {
+        let (_folder, rpc, mut daemon) = hung().await;
+        let late = rpc.call("getVersion", &json!({}), Duration::from_millis(50)).await;
+        assert!(matches!(late, Err(CallError::Timeout(_))), "{late:?}");
+        drop(rpc);
+        let closed = async {
+            while daemon.write_all(&[0; 1024]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, closed).await.expect("somebody reads what the daemon says");
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_a_message_that_was_cut_off() {
+        let (_folder, rpc, mut daemon) = hung().await;
+        // More than the socket takes.
+        let large = json!({"it": "x".repeat(8 << 20)});
+        let late = rpc.call("prepare", &large, Duration::from_millis(100)).await;
+        assert!(matches!(late, Err(CallError::Timeout(_))), "{late:?}");
+        let next = timeout(SOON, rpc.call("getMonitorData", &json!({}), SOON)).await.unwrap();
+        assert!(matches!(next, Err(CallError::Closed(_))), "{next:?}");
+        timeout(SOON, rpc.closed()).await.expect("who watches connects anew");
+        drop(rpc);
+        let mut heard = Vec::new();
+        timeout(SOON, daemon.read_to_end(&mut heard)).await.unwrap().unwrap();
+        assert!(heard.len() > 1000 && heard.len() < 8 << 20);
+        let heard = String::from_utf8_lossy(&heard);
+        assert!(!heard.contains("getMonitorData"));
     }
 }

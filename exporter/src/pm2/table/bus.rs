@@ -126,8 +126,9 @@ impl Table {
         // A job that is done: nobody asked, and PM2 does not start it again.
         let done = ended_as_told || !autorestart && code == Some(0);
         let cause = match (event.outgoing, over_memory, asked, intent) {
-            (true, ..) => Some(RestartCause::Reload),
+            // In cluster mode PM2 reloads what is over its limit.
             (_, true, ..) => Some(RestartCause::Oom),
+            (true, ..) => Some(RestartCause::Reload),
             (_, _, true, Some(Intent::Restart(cause) | Intent::Replace(cause))) => Some(cause),
             (_, _, true, _) => Some(RestartCause::Manual),
             _ if done => None,
@@ -148,7 +149,9 @@ impl Table {
             row.listed.exit_code = code;
         }
         let exit = ExitInfo { code, signal: signal.clone(), at: event.at };
-        let severity = if asked || cause.is_none() { Severity::Info } else { Severity::Warning };
+        let by_itself = !asked || event.outgoing && over_memory;
+        let severity =
+            if by_itself && cause.is_some() { Severity::Warning } else { Severity::Info };
         let mut told = event_of(row, EventKind::EXIT, severity);
         told.message = format!("{} ended {}", row.instance.name, in_words(&exit));
         told.exit_code = code;
@@ -166,7 +169,8 @@ impl Table {
         }
         if let Some(ledger) = self.ledgers.get_mut(&row.instance) {
             ledger.last_exit = Some(exit);
-            ledger.restarts.add(RestartCause::Reload, u64::from(reloaded));
+            let cause = if over_memory { RestartCause::Oom } else { RestartCause::Reload };
+            ledger.restarts.add(cause, u64::from(reloaded));
         }
         if asked {
             outcome.list_within = Some(Duration::from_millis(400));

@@ -181,3 +181,25 @@ fn memory_over_the_limit_is_the_cause() {
     said(&mut table, "online", Status::Launching, &listed(0, "api", 20, 1));
     assert_eq!(process(&table, "api").restarts.oom, 1);
 }
+
+/// PM2 reloads what is over its limit in cluster mode: the new worker comes before the old one ends.
+#[test]
+fn memory_over_the_limit_is_the_cause_in_cluster_mode_too() {
+    let mut table = Table::default();
+    let (old, new) = (listed(0, "api", 10, 0), listed(0, "api", 20, 1));
+    list(&mut table, std::slice::from_ref(&old));
+    table.daemon_line(DaemonLine::OverMemory { pm_id: 0 });
+    said(&mut table, "online", Status::Launching, &new);
+    let process_now = Listed { status: Status::Stopping, pid: None, ..old };
+    let ended = table.process_event(ProcessEvent {
+        event: "exit".into(),
+        manually: false,
+        at: Time::from_millis(0),
+        outgoing: true,
+        process: process_now,
+    });
+    let expected = ("exit".to_owned(), Some(RestartCause::Oom), Severity::Warning);
+    assert_eq!(told(&ended), [expected]);
+    let restarts = process(&table, "api").restarts;
+    assert_eq!((restarts.oom, restarts.total()), (1, 1));
+}
