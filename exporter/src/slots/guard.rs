@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::managed::Managed;
 use super::manager::Manager;
 use super::plan::Occupant;
-use super::run::Managed;
 use super::tell::runs;
 use super::{port, store};
 use crate::pm2::launch;
@@ -107,13 +107,14 @@ impl Manager {
         }
         let _lane = Arc::clone(&managed.lane).try_acquire_owned().ok()?;
         let _lock = workshop.store.lock(&place.slot).ok()??;
-        let state = workshop.store.load(&place.slot).ok()?;
+        let _turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
+        let listing = workshop.list().await.ok()?;
+        // Only now: variables may have been set, and deployments asked for, while the turn was waited for.
+        managed.meet(&workshop.store).ok()?;
+        let state = managed.state().clone();
         if state.standing.change.is_some() {
             return None;
         }
-        *managed.state() = state.clone();
-        let _turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
-        let listing = workshop.list().await.ok()?;
         let name = format!("slot-{}", place.slot);
         let had = listing.named(&name).count();
         if had == 1 {
@@ -151,13 +152,16 @@ impl Manager {
             Ok(wanted) => wanted,
             Err(reason) => {
                 tracing::warn!(slot = %place.slot, reason, "the placeholder takes its place");
-                state.standing.former = Some(state.standing.current);
-                state.standing.current = Occupant::Placeholder;
-                workshop
-                    .store
-                    .save(&place.slot, &state)
+                let mut known = managed.state();
+                let mut changed = known.clone();
+                changed.standing.former = Some(changed.standing.current);
+                changed.standing.current = Occupant::Placeholder;
+                managed
+                    .write(&workshop.store, &changed)
                     .map_err(|error| format!("the slot's state cannot be kept: {error}"))?;
-                *managed.state() = state.clone();
+                *known = changed.clone();
+                drop(known);
+                state = changed;
                 workshop.wanted(place, &state, &Occupant::Placeholder)?
             }
         };

@@ -13,7 +13,7 @@ use wire::{CommandId, CommandRecord, Deployment, EnvRequest, SlotId};
 
 use super::ask::{Ask, NotTaken, record_of, shown};
 use super::env;
-use super::run::Managed;
+use super::managed::Managed;
 use super::tell::Teller;
 use super::workshop::Workshop;
 use crate::commands::Memory;
@@ -61,17 +61,7 @@ impl Manager {
             .settings
             .places
             .iter()
-            .map(|place| {
-                let state = workshop.store.load(&place.slot).unwrap_or_else(|error| {
-                    tracing::error!(%error, slot = %place.slot, "a slot's state cannot be read");
-                    Default::default()
-                });
-                Managed {
-                    place: place.clone(),
-                    state: Mutex::new(state),
-                    lane: Arc::new(Semaphore::new(1)),
-                }
-            })
+            .map(|place| Managed::new(place.clone(), &workshop.store))
             .collect();
         let builds = Arc::new(Semaphore::new(workshop.settings.builds));
         Arc::new(Self { workshop, slots, teller, turn, builds, shutdown, book: Mutex::default() })
@@ -142,16 +132,32 @@ impl Manager {
     /// No such slot, a name or value that cannot be, or it cannot be written.
     pub fn set_env(&self, slot: &SlotId, request: &EnvRequest) -> Result<Vec<String>, NotTaken> {
         let managed = self.find(slot)?;
+        let _lock = self.meet(managed)?;
         let mut state = managed.state();
         let mut changed = state.clone();
         changed.set_env(&request.env);
         env::check(&changed.env).map_err(|message| NotTaken::Wrong(format!("env: {message}")))?;
-        if let Err(error) = self.workshop.store.save(slot, &changed) {
+        if let Err(error) = managed.write(&self.workshop.store, &changed) {
             return Err(NotTaken::Storage(error.to_string()));
         }
         *state = changed;
         self.teller.changed();
         Ok(state.env.keys().cloned().collect())
+    }
+
+    /// Takes over what another program has changed of a slot, before something is changed in it; held
+    /// against others for as long as what is given lives. Where a change of this program is under way,
+    /// nobody else may have changed anything, and where another holds the slot, it is looked at later.
+    pub(super) fn meet(&self, managed: &Managed) -> Result<Option<std::fs::File>, NotTaken> {
+        let storage = |error: std::io::Error| NotTaken::Storage(error.to_string());
+        if managed.lane.available_permits() == 0 {
+            return Ok(None);
+        }
+        let lock = self.workshop.store.lock(&managed.place.slot).map_err(storage)?;
+        if lock.is_some() {
+            managed.meet(&self.workshop.store).map_err(storage)?;
+        }
+        Ok(lock)
     }
 
     /// Waits until nothing is under way, but no longer than `wait`: for a stop, when programs

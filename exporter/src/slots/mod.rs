@@ -31,6 +31,7 @@ pub mod import;
 pub mod install;
 mod listeners;
 pub mod log;
+pub mod managed;
 pub mod manager;
 mod place;
 pub mod plan;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use wire::{Action, CommandId, SlotId};
 
+use super::managed::Managed;
 use super::manager::Manager;
 use super::place::SlotPlace;
 use super::plan::{Change, End, Seen};
-use super::run::{Cut, Managed, close};
+use super::run::{Cut, close};
 use crate::pm2::launch::{END_WITHIN, Listing};
 
 impl Manager {
@@ -60,6 +61,11 @@ impl Manager {
                     return;
                 }
             };
+            if let Err(error) = managed.meet(&self.workshop.store) {
+                // Nothing is taken away of which nobody knows what it is.
+                tracing::error!(%error, slot = %place.slot, "the slot is left as it is");
+                return;
+            }
             self.end_lost(managed, &open);
             let begun = managed.state().standing.change.clone();
             if let Some(change) = begun {
@@ -109,7 +115,7 @@ impl Manager {
             let end = End { id, failure, put_back: None, discard: None };
             close(&mut state, &end, Vec::new());
         }
-        if let Err(error) = self.workshop.store.save(&place.slot, &state) {
+        if let Err(error) = managed.keep(&self.workshop.store, &state) {
             tracing::error!(%error, slot = %place.slot, "a slot's state cannot be saved");
         }
     }
@@ -156,7 +162,7 @@ impl Manager {
             if let Some(end) = &end {
                 close(&mut state, end, Vec::new());
             }
-            if let Err(error) = self.workshop.store.save(&place.slot, &state) {
+            if let Err(error) = managed.keep(&self.workshop.store, &state) {
                 tracing::error!(%error, "a slot's state cannot be saved");
             }
             end

@@ -2,8 +2,8 @@
 //! on disk before it is done.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use service::shutdown::Shutdown;
@@ -13,30 +13,12 @@ use wire::{DeployRequest, DeploymentStatus};
 
 use super::child::end_marked;
 use super::log::Log;
-use super::place::SlotPlace;
+use super::managed::Managed;
 use super::plan::{Change, End, Occupant, Phase, Went};
 use super::repository::Repository;
 use super::store::SlotState;
 use super::tell::Teller;
 use super::workshop::Workshop;
-
-/// A slot with what is known of it.
-#[derive(Debug)]
-pub struct Managed {
-    /// The slot.
-    pub place: SlotPlace,
-    /// What is known.
-    pub state: Mutex<SlotState>,
-    /// One change at a time.
-    pub lane: Arc<Semaphore>,
-}
-
-impl Managed {
-    /// What is known.
-    pub fn state(&self) -> MutexGuard<'_, SlotState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What a change is carried out with.
 pub struct Runner<'a> {
@@ -93,11 +75,26 @@ impl Runner<'_> {
             let lines = log.last_lines();
             let end = {
                 let mut state = self.managed.state();
-                let end = state.standing.went(went);
+                let before = state.clone();
+                let mut end = state.standing.went(went);
                 if let Some(end) = &end {
-                    close(&mut state, end, lines);
+                    close(&mut state, end, lines.clone());
                 }
-                self.save(&state);
+                let kept = self.save(&state);
+                let is_next = |phase| {
+                    state.standing.change.as_ref().is_some_and(|change| change.phase == phase)
+                };
+                // What is not written down would be taken back at the next start, with what runs.
+                if let (Err(error), true) = (kept, is_next(Phase::Switch)) {
+                    *state = before;
+                    let reason = format!("the slot's state cannot be kept: {error}");
+                    log.note(&reason);
+                    end = state.standing.went(Went::Wrong(reason));
+                    if let Some(end) = &end {
+                        close(&mut state, end, lines);
+                    }
+                    let _ = self.save(&state);
+                }
                 end
             };
             if let Some(end) = end {
@@ -107,11 +104,12 @@ impl Runner<'_> {
         }
     }
 
-    fn save(&self, state: &SlotState) {
-        if let Err(error) = self.workshop.store.save(&self.managed.place.slot, state) {
-            // What runs counts more than what is written: the change goes on.
+    /// What runs counts more than what is written: but for a switch, the change goes on.
+    fn save(&self, state: &SlotState) -> std::io::Result<()> {
+        let kept = self.managed.keep(&self.workshop.store, state);
+        kept.inspect_err(|error| {
             tracing::error!(%error, slot = %self.managed.place.slot, "a slot's state cannot be saved");
-        }
+        })
     }
 
     fn time_limit(&self) -> Duration {
@@ -186,7 +184,7 @@ impl Runner<'_> {
             let mut state = self.managed.state();
             let useless = state.standing.prune(self.workshop.settings.keep);
             let forgotten = state.forget();
-            self.save(&state);
+            let _ = self.save(&state);
             (useless, forgotten)
         };
         useless.extend(end.discard.clone());
@@ -200,6 +198,10 @@ impl Runner<'_> {
         }
         for id in forgotten {
             let _ = std::fs::remove_file(store.log(&place.slot, &id));
+        }
+        if self.managed.lags() {
+            // There may be room by now.
+            let _ = self.save(&self.managed.state());
         }
         let untouched = end.failure.is_some() && end.put_back.is_none();
         if !untouched && let Err(error) = self.workshop.save().await {

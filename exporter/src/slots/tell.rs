@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use wire::{Action, CommandStatus, DeploymentStatus, Event, EventKind, Severity, SmolStr, Time};
 
+use super::managed::Managed;
 use super::place::SlotPlace;
 use super::plan::{Change, End, Occupant, Phase};
-use super::run::Managed;
 use crate::journal::Journal;
 use crate::revision::Revision;
 

@@ -262,3 +262,33 @@ async fn somebody_elses_port_is_named_and_taken_only_when_asked() {
     assert_eq!(stage.get("b", "/").await.unwrap(), "ours");
     assert!(stranger.wait().unwrap().code().is_none());
 }
+
+/// What nobody can read was not ours to take away.
+#[tokio::test]
+async fn a_slot_whose_state_cannot_be_read_is_left_as_it_is() {
+    let mut stage = Stage::new().await;
+    let done = stage.deployed("a", &Repo::app("one")).await;
+    let release = stage.root().join("releases/a").join(done["id"].as_str().unwrap());
+    let file = stage.root().join("state/a.json");
+    let good = std::fs::read(&file).unwrap();
+    stage.kill();
+    std::fs::write(&file, "{").unwrap();
+    stage.serve().await;
+    let body = json!({"repository": Repo::app("two").url()});
+    let refused = stage.post("/api/slots/a/deploy", &body).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.text.contains("state/a.json makes no sense at line 1"), "{}", refused.text);
+    let restart = stage.post("/api/slots/a/restart?wait=150s", &json!({})).await;
+    assert!(restart.text.contains("makes no sense"), "{}", restart.text);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{");
+    assert!(release.join("server.js").exists());
+    assert_eq!(stage.get("a", "/").await.unwrap(), "one");
+    // Put right, it goes on without a restart.
+    std::fs::write(&file, good).unwrap();
+    let restart = stage.post("/api/slots/a/restart?wait=150s", &json!({})).await;
+    assert!(restart.text.contains("succeeded"), "{}", restart.text);
+    assert_eq!(stage.deployed("a", &Repo::app("two")).await["status"], "healthy");
+    let back = stage.post("/api/slots/a/rollback?wait=150s", &json!({})).await;
+    assert!(back.text.contains("succeeded"), "{}", back.text);
+    assert_eq!(stage.get("a", "/").await.unwrap(), "one");
+}

@@ -152,6 +152,15 @@ async fn an_admin_server_with_other_settings_is_replaced_and_nothing_else_is() {
 
 #[tokio::test]
 async fn an_old_workspace_is_taken_over_without_a_restart() {
+    taken_over(false).await;
+}
+
+#[tokio::test]
+async fn an_old_workspace_is_taken_over_beside_an_exporter_that_knows_nothing_of_it() {
+    taken_over(true).await;
+}
+
+async fn taken_over(serves: bool) {
     let mut stage = Stage::new().await;
     // Before it was taken over, nobody looked after it.
     stage.kill();
@@ -182,18 +191,25 @@ async fn an_old_workspace_is_taken_over_without_a_restart() {
     .await
     .unwrap();
     let pids = (stage.pm2.pid_of("slot-a").unwrap(), stage.pm2.pid_of("slot-b").unwrap());
+    if serves {
+        stage.serve().await;
+    }
     let (out, well) =
         stage.slots(&["import", slots.to_str().unwrap(), ecosystem.to_str().unwrap()]);
     assert!(well, "{out}");
     assert!(!out.contains("canary"), "{out}");
-    stage.serve().await;
+    if !serves {
+        stage.serve().await;
+    }
     assert_eq!((stage.pm2.pid_of("slot-a").unwrap(), stage.pm2.pid_of("slot-b").unwrap()), pids);
     let (out, well) = stage.slots(&["up"]);
     assert!(well, "{out}");
     assert_eq!(stage.pm2.pid_of("slot-a").unwrap(), pids.0);
-    let slot = stage.slot("a").await;
-    assert_eq!(slot["repository"], "https://github.com/acme/shop");
-    assert_eq!(stage.slot("b").await["type"], "placeholder");
+    if !serves {
+        let slot = stage.slot("a").await;
+        assert_eq!(slot["repository"], "https://github.com/acme/shop");
+        assert_eq!(stage.slot("b").await["type"], "placeholder");
+    }
     // From now on it is a slot like any other.
     stage.deployed("a", &Repo::app("new")).await;
     assert_eq!(stage.get("a", "/").await.unwrap(), "new");

@@ -10,10 +10,11 @@ use wire::{Action, CommandId, CommandRecord, CommandStatus, DeployRequest, Time}
 use super::{Asked, Manager};
 use crate::commands::Known;
 use crate::slots::ask::Ask;
+use crate::slots::managed::Managed;
 use crate::slots::plan::{End, Seen};
 use crate::slots::port;
 use crate::slots::repository::Repository;
-use crate::slots::run::{Cut, Managed, Runner, close};
+use crate::slots::run::{Cut, Runner, close};
 
 impl Manager {
     pub(super) async fn carry_out(
@@ -42,9 +43,8 @@ impl Manager {
             Err(message) => return self.end_early(managed, job, message),
         };
         // Another program may have changed it: an import, for one.
-        match self.workshop.store.load(&managed.place.slot) {
-            Ok(state) => *managed.state() = state,
-            Err(error) => return self.end_early(managed, job, error.to_string()),
+        if let Err(error) = managed.meet(&self.workshop.store) {
+            return self.end_early(managed, job, error.to_string());
         }
         let before = self.workshop.processes(&managed.place);
         job.record.send_modify(|record| record.before = before);
@@ -110,7 +110,6 @@ impl Manager {
     }
 
     async fn begin(&self, managed: &Managed, id: &CommandId, ask: &Ask) -> Result<(), String> {
-        let slot = &managed.place.slot;
         let listing = self.workshop.list().await.map_err(|error| error.to_string())?;
         if let Some(owner) = self.workshop.foreign_owner(&listing, &managed.place)
             && !ask.reclaim()
@@ -131,7 +130,7 @@ impl Manager {
         }
         let mut state = managed.state();
         state.standing.begin(id.clone(), ask.wish()).map_err(|refusal| refusal.to_string())?;
-        if let Err(error) = self.workshop.store.save(slot, &state) {
+        if let Err(error) = managed.write(&self.workshop.store, &state) {
             state.standing.change = None;
             return Err(format!("the slot's state cannot be kept: {error}"));
         }
@@ -147,7 +146,7 @@ impl Manager {
         {
             let mut state = managed.state();
             close(&mut state, &end, Vec::new());
-            if let Err(error) = self.workshop.store.save(&managed.place.slot, &state) {
+            if let Err(error) = managed.keep(&self.workshop.store, &state) {
                 tracing::error!(%error, "a slot's state cannot be saved");
             }
         }

@@ -75,9 +75,10 @@ impl Manager {
         }
         if let (Ask::Deploy(request), Some(repository)) = (ask, &repository) {
             let deployed = queued(slot, &id, request, repository, &by);
+            let _lock = self.meet(managed)?;
             let mut state = managed.state();
             state.deployments.push(deployed);
-            if let Err(error) = self.workshop.store.save(slot, &state) {
+            if let Err(error) = managed.write(&self.workshop.store, &state) {
                 state.deployments.pop();
                 return Err(NotTaken::Storage(error.to_string()));
             }
