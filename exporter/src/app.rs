@@ -147,7 +147,7 @@ impl App {
             filter: config.filter.clone(),
         };
         let homes = Arc::new(Homes::watch(&config.pm2_homes, &shared).context("state_dir")?);
-        let commands = Commands::new(Arc::clone(&homes), Arc::clone(&journal));
+        let commands = Commands::new(Arc::clone(&homes), Arc::clone(&journal), shutdown.clone());
         let slots = crate::slots::Manager::new(
             crate::slots::workshop::Workshop::of_home(&config, homes.first()),
             crate::slots::tell::Teller::new(

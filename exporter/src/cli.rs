@@ -138,6 +138,8 @@ fn read(matches: &ArgMatches) -> Result<Config, Mistakes> {
     Config::read(SETTINGS.read(matches, env)?, env)
 }
 
+/// How long a stop waits for the instance that a command is at.
+const COMMANDS: Duration = Duration::from_secs(5);
 /// How long is waited at the end for what cannot be stopped.
 const LEFT: Duration = Duration::from_secs(1);
 
@@ -172,9 +174,13 @@ async fn serve(config: Config, matches: ArgMatches) -> Result<(), Failure> {
     let homes: Vec<String> =
         app.homes.all().map(|home| home.path().display().to_string()).collect();
     tracing::info!(%address, home = homes.join(", "), "listening");
-    let slots = Arc::clone(app.slots.manager());
+    let (ending, abort) = (Arc::clone(&app), shutdown.abort.clone());
     http::serve(listener, app, shutdown).await;
-    slots.idle(Duration::from_secs(3)).await;
+    let ended = async {
+        ending.slots.manager().idle(Duration::from_secs(3)).await;
+        ending.commands.idle(COMMANDS).await;
+    };
+    abort.run_until_cancelled(ended).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::scene::{self, metrics, wait_for_instances};
-use e2e::{Client, Pm2, SOON, Stopwatch, process, wait_until};
+
+use e2e::{Client, FakePm2, Mode, Pm2, SOON, Stopwatch, pm2_process, process, wait_until};
+use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::json;
-use wire::{EventKind, Record, Status};
+use wire::{CommandStatus, EventKind, Record, Status};
 
 const QUICK: Duration = Duration::from_secs(1);
 
@@ -185,5 +187,49 @@ async fn a_command_to_a_hung_daemon_ends_with_its_deadline() -> Result<()> {
     assert!(matches!(answer.status, 202 | 502..=504), "{} {}", answer.status, answer.text);
     let stop = exporter.program.stop(SOON).await?;
     assert_eq!(stop.code, Some(0), "{}", stop.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_a_stop_comes_upon_says_how_far_it_came() -> Result<()> {
+    let mut processes = pm2_process::processes(6);
+    for process in &mut processes {
+        process["name"] = json!("web");
+        process["pm2_env"]["name"] = json!("web");
+    }
+    let fake = FakePm2::start(processes)?;
+    let exporter = scene::guarded_exporter(fake.home(), "state_dir = \"state\"").await?;
+    wait_until("PM2 answers", SOON, async || {
+        (exporter.read.get("/readyz").await.ok()?.status == 200).then_some(())
+    })
+    .await?;
+    fake.set_mode(Mode::Slow(Duration::from_millis(800)))?;
+    let body = json!({"target": {"app": "web"}, "action": "restart"});
+    let request = exporter.control.request(Method::PUT, "/api/commands/c1").json(&body);
+    assert_eq!(exporter.control.send(request).await?.status, 202);
+    let restarts =
+        || fake.calls().iter().filter(|(method, _)| method == "restartProcessId").count();
+    wait_until("two are done", SOON, async || (restarts() >= 3).then_some(())).await?;
+    let launch = exporter.program.launch();
+    let stop = exporter.program.stop(SOON).await?;
+    assert_eq!(stop.code, Some(0), "{}", stop.stderr);
+    let done = restarts();
+    assert!((3..6).contains(&done), "{done}");
+    let program = launch.start().await?;
+    let client = program.client().with_token(&exporter.token);
+    let page: wire::JournalPage = client.json("/api/journal?after=0&limit=10000").await?;
+    let ends: Vec<_> = page
+        .entries
+        .into_iter()
+        .filter_map(|entry| match entry.record {
+            Record::Event(event) => event.end().map(|end| (end, event.message)),
+            Record::Sample(_) => None,
+        })
+        .collect();
+    let [((id, status), message)] = &ends[..] else { panic!("{ends:?}") };
+    assert_eq!((id.as_str(), *status), ("c1", CommandStatus::Failed));
+    let left = 6 - done;
+    let words = format!("{left} of 6 instances: not done: the exporter was stopped");
+    assert!(message.ends_with(&words), "{message}");
     Ok(())
 }

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use service::shutdown::Shutdown;
+use tokio::time::{Instant, sleep};
 use wire::{
     AppName, CommandId, CommandRecord, CommandRequest, CommandStatus, Event, EventKind, Severity,
     Target, Time,
@@ -53,13 +55,27 @@ struct Book {
 pub struct Commands {
     homes: Arc<Homes>,
     journal: Arc<Journal>,
+    shutdown: Shutdown,
     book: Arc<Mutex<Book>>,
 }
 
 impl Commands {
     /// None yet.
-    pub fn new(homes: Arc<Homes>, journal: Arc<Journal>) -> Self {
-        Self { homes, journal, book: Arc::default() }
+    pub fn new(homes: Arc<Homes>, journal: Arc<Journal>, shutdown: Shutdown) -> Self {
+        Self { homes, journal, shutdown, book: Arc::default() }
+    }
+
+    /// Waits until none is under way, but no longer than `wait`: each ends after the instance that it is
+    /// at, with an outcome.
+    pub async fn idle(&self, wait: Duration) {
+        let is_idle = || {
+            let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.open.values().all(|open| *open == 0)
+        };
+        let until = Instant::now() + wait;
+        while !is_idle() && Instant::now() < until {
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The PM2 that a command is for.
@@ -149,7 +165,8 @@ impl Commands {
         *book.open.entry(home.path().to_owned()).or_default() += 1;
         drop(book);
         let (turn, path) = (home.turn(), home.path().to_owned());
-        let run = Run { home, known: Arc::clone(&known), app, task, save };
+        let shutdown = self.shutdown.clone();
+        let run = Run { home, known: Arc::clone(&known), app, task, save, shutdown };
         let book = Arc::clone(&self.book);
         let journal = Arc::clone(&self.journal);
         tokio::spawn(async move {
@@ -157,12 +174,11 @@ impl Commands {
             run.known.record.send_modify(|record| record.status = CommandStatus::Running);
             run.run().await;
             drop(turn);
+            tell(&journal, &run.known.record.borrow());
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(open) = book.open.get_mut(&path) {
                 *open -= 1;
             }
-            drop(book);
-            tell(&journal, &run.known.record.borrow());
         });
         Ok(known)
     }

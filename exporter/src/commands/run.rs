@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use service::shutdown::Shutdown;
 use wire::{
     Action, AppName, CommandRequest, CommandStatus, InstanceOutcome, Process, RestartCause, Time,
 };
@@ -25,6 +26,7 @@ pub(super) struct Run {
     pub(super) app: AppName,
     pub(super) task: Task,
     pub(super) save: bool,
+    pub(super) shutdown: Shutdown,
 }
 
 impl Run {
@@ -88,10 +90,21 @@ impl Run {
     async fn each(&self, ids: &[u32]) -> Vec<InstanceOutcome> {
         let mut outcomes = Vec::with_capacity(ids.len());
         for &pm_id in ids {
-            let error = self.act(pm_id).await.err();
+            let error = match self.goes_on() {
+                Ok(()) => self.act(pm_id).await.err(),
+                stopped => stopped.err(),
+            };
             outcomes.push(InstanceOutcome { pm_id, error });
         }
         outcomes
+    }
+
+    /// Nothing more is begun when the exporter stops, which then says how far it came.
+    fn goes_on(&self) -> Result<(), String> {
+        match self.shutdown.drain.is_cancelled() {
+            true => Err("not done: the exporter was stopped".to_owned()),
+            false => Ok(()),
+        }
     }
 
     async fn act(&self, pm_id: u32) -> Result<(), String> {
@@ -172,11 +185,17 @@ impl Run {
         let count = count as usize;
         let mut outcomes = Vec::new();
         for _ in ids.len()..count {
-            let error = self.call("duplicateProcessId", json!(first)).await.err();
+            let error = match self.goes_on() {
+                Ok(()) => self.call("duplicateProcessId", json!(first)).await.err(),
+                stopped => stopped.err(),
+            };
             outcomes.push(InstanceOutcome { pm_id: first, error });
         }
         for &pm_id in ids.iter().skip(count).rev() {
-            let error = self.call("deleteProcessId", json!(pm_id)).await.err();
+            let error = match self.goes_on() {
+                Ok(()) => self.call("deleteProcessId", json!(pm_id)).await.err(),
+                stopped => stopped.err(),
+            };
             outcomes.push(InstanceOutcome { pm_id, error });
         }
         if outcomes.is_empty() {

@@ -112,8 +112,10 @@ async fn pass(app: &App, settings: &Settings, home: &Home) -> io::Result<bool> {
     let daemons = home.path().join("pm2.log");
     tokio::task::spawn_blocking(move || {
         let packed = each(&left, |file| pack(file, keep));
+        // What an earlier pass cut out and did not pack.
+        let daemons_left = each(&rotated(&daemons, "log"), |file| pack(file, keep));
         any |= in_place::rotate(&daemons, size, keep)?;
-        failed.and(packed).map(|()| any)
+        failed.and(packed).and(daemons_left).map(|()| any)
     })
     .await
     .map_err(io::Error::other)?

@@ -33,12 +33,15 @@ pub(super) fn rotate(log: &Path, size: u64, keep: usize) -> io::Result<bool> {
     let aside = aside(log);
     let mode = meta.permissions().mode() & 0o777;
     let mut copy = named::create(&aside, mode)?;
-    io::copy(&mut (&file).take(cut), &mut copy)?;
-    copy.sync_all()?;
+    let copied = io::copy(&mut (&file).take(cut), &mut copy).and_then(|_| copy.sync_all());
     // The copy is on disk first: a crash here leaves a line twice, and none nowhere.
-    if let Err(error) = fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 0, cut) {
+    let done = copied.and_then(|()| {
+        fallocate(&file, FallocateFlags::COLLAPSE_RANGE, 0, cut).map_err(io::Error::from)
+    });
+    if let Err(error) = done {
+        // A part of a copy takes room, and would be taken for a rotated file.
         std::fs::remove_file(&aside)?;
-        return Err(error.into());
+        return Err(error);
     }
     pack(&aside, keep)?;
     Ok(true)
