@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use e2e::scene::{self, Server};
 use e2e::sim::{Settings, SimulatedFleet};
-use e2e::{Client, Launch, SOON, process, wait_until};
+use e2e::{Client, FakePm2, Launch, SOON, process, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 use wire::{Entry, Record, Time};
@@ -260,14 +260,68 @@ const SMALL_DISK: &str = "mount -t tmpfs -o size=3m tmpfs disk && mkdir disk/db 
                             \"$@\"; sleep 0.1; \
                           done";
 
-#[tokio::test]
-async fn on_a_full_disk_it_goes_on_starts_and_is_well_again_when_there_is_room() -> Result<()> {
-    let may = std::process::Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"])
+/// Namespaces in which a file system can be mounted; what is in them ends with the first of them.
+const SPACES: [&str; 6] =
+    ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"];
+
+fn can_mount() -> bool {
+    let tried = std::process::Command::new("unshare")
+        .args(SPACES)
         .args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"])
         .output();
-    if !may.is_ok_and(|output| output.status.success()) {
+    let can = tried.is_ok_and(|output| output.status.success());
+    if !can {
         eprintln!("no file system can be mounted here: nothing is shown by this test");
+    }
+    can
+}
+
+#[tokio::test]
+async fn an_exporter_starts_on_a_full_disk_and_keeps_the_journal_that_it_has() -> Result<()> {
+    if !can_mount() {
+        return Ok(());
+    }
+    // Twice: with room, and then without.
+    let script = "mount -t tmpfs -o size=256k tmpfs state && \
+                  \"$@\"; cat /dev/zero > state/fill 2> /dev/null; exec \"$@\"";
+    let pm2 = FakePm2::start(Vec::new())?;
+    let launch = Launch::exporter()?.pm2_home(pm2.home()).configuration("state_dir = \"state\"")?;
+    std::fs::create_dir(launch.folder().join("state"))?;
+    let around = [&["unshare"], &SPACES[..], &["sh", "-c", script, "sh"]].concat();
+    let program = launch.within(&around).start().await?;
+    let first = async || -> Result<(String, u64)> {
+        let page: wire::JournalPage = program.client().json("/api/journal?after=0").await?;
+        Ok((page.journal.epoch.to_string(), page.journal.next))
+    };
+    let (epoch, next) = first().await?;
+    anyhow::ensure!(next > 1, "the start is in the journal");
+    let exporter = || {
+        process::descendants(program.pid()).into_iter().find(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name.trim() == "pm2-exporter"
+        })
+    };
+    let pid = exporter().context("no exporter")?;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("no process")?;
+    rustix::process::kill_process(pid, Signal::TERM)?;
+    let again = wait_until("it starts again", SOON, async || {
+        first().await.ok().filter(|(now, _)| *now != epoch)
+    })
+    .await?;
+    assert!(again.1 > next, "what was there is there, and more: {again:?}");
+    wait_until("it says why", SOON, async || {
+        program.stderr().contains("it goes on in memory").then_some(())
+    })
+    .await?;
+    assert_eq!(program.client().get("/metrics").await?.status, 200);
+    let page: wire::JournalPage = program.client().json("/api/journal?after=0").await?;
+    assert_eq!((page.journal.first, page.lost), (1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn on_a_full_disk_it_goes_on_starts_and_is_well_again_when_there_is_room() -> Result<()> {
+    if !can_mount() {
         return Ok(());
     }
     let settings =
@@ -276,9 +330,7 @@ async fn on_a_full_disk_it_goes_on_starts_and_is_well_again_when_there_is_room()
     let launch = scene::poller_launch(&servers(&fleet, 2), "anonymous_read = true")?
         .variable("PM2_POLLER_DATABASE", "disk/db/poller.db");
     std::fs::create_dir(launch.folder().join("disk"))?;
-    // What is in the namespaces ends with the first of them.
-    let spaces = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"];
-    let around = [&["unshare"], &spaces[..], &["sh", "-c", SMALL_DISK, "sh"]].concat();
+    let around = [&["unshare"], &SPACES[..], &["sh", "-c", SMALL_DISK, "sh"]].concat();
     let launch = launch.within(&around);
     let folder = launch.folder().path().to_owned();
     let program = launch.start().await?;
