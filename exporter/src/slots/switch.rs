@@ -13,7 +13,7 @@ use super::plan::{Occupant, Seen, Went};
 use super::port;
 use super::probe::{Probe, Unwell, is_spare, spare_port};
 use super::run::{Cut, Failed, Runner};
-use super::workshop::Stuck;
+use super::workshop::{Stuck, is_marked};
 use crate::pm2::launch::Listing;
 
 /// How soon a daemon that is away is asked again.
@@ -96,11 +96,19 @@ impl Runner<'_> {
             (Err(Unwell::Never(_)), Some(pid)) => port::listened_by(&port::family(pid)),
             _ => Vec::new(),
         };
+        let owner = port::owners(&[(port, started.pid())]).remove(&port);
+        // Of whom it is not known who they are, it may be the application itself.
+        let stranger =
+            owner.filter(|owner| !owner.own && owner.pid > 0 && !is_marked(owner.pid, &mark));
         started.end().await;
         let lines = log.last_lines();
         let taken = lines.iter().any(|line| line.contains("EADDRINUSE"));
         match result {
-            Ok(()) => Ok(()),
+            // Somebody else was given the port meanwhile, and answers: that says nothing of the application.
+            Ok(()) => stranger.map_or(Ok(()), |stranger| {
+                let who = port::in_words(&stranger);
+                Err(Failed::Wrong(format!("port {port}, which it was given, is held by {who}")))
+            }),
             Err(Unwell::Stopped) => Err(Failed::Stopped),
             Err(Unwell::Gone(how)) if taken => Err(Failed::Wrong(format!(
                 "the application {how}: the port it wants is in use (EADDRINUSE). It was given \

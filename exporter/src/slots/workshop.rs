@@ -375,7 +375,7 @@ fn end_leftovers(mark: &str) {
     port::all_pids().into_iter().filter(|pid| is_marked(*pid, mark)).for_each(kill);
 }
 
-fn is_marked(pid: u32, mark: &str) -> bool {
+pub(super) fn is_marked(pid: u32, mark: &str) -> bool {
     let wanted = format!("{MARK}={mark}");
     let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())

@@ -89,6 +89,8 @@ async fn no_failure_before_the_switch_costs_a_request() {
     let never = "require('http').createServer((q, r) => { r.statusCode = 500; r.end() }).listen(process.env.PORT)";
     let stubborn = "process.on('SIGTERM', () => {}); process.on('SIGINT', () => {}); setInterval(() => {}, 1000)";
     let forks = "if (process.argv[2]) setInterval(() => {}, 1000); else { require('child_process').spawn(process.execPath, [__filename, 'x'], {detached: true, stdio: 'ignore', env: process.env}).unref(); setTimeout(() => process.exit(3), 100) }";
+    // Neither of the application's family nor marked as it is; gone by itself after a while.
+    let stranger = "const serve = `require('http').createServer((q, r) => r.end('x')).listen(${process.env.PORT}); setTimeout(() => process.exit(), 20000)`; require('child_process').spawnSync('/bin/sh', ['-c', '\"$0\" -e \"$1\" &', process.execPath, serve], {env: {}, stdio: 'ignore'}); setInterval(() => {}, 1000)";
     let ignores = "require('http').createServer((q, r) => r.end('x')).listen(0)";
     let taken = format!("require('http').createServer(() => {{}}).listen({})", stage.ports["a"]);
     let none = "setInterval(() => {}, 1000)";
@@ -126,6 +128,7 @@ async fn no_failure_before_the_switch_costs_a_request() {
         ("never healthy", app(PACKAGE, never), "GET / answers 500", ""),
         ("never listens", app(PACKAGE, none), "refuses connections", ""),
         ("ignores PORT", app(PACKAGE, ignores), "ignores PORT", ""),
+        ("somebody else answers", app(PACKAGE, stranger), "is held by pid", ""),
         ("a fixed port", app(PACKAGE, &taken), "EADDRINUSE", ""),
         ("ignores SIGTERM", app(PACKAGE, stubborn), "refuses connections", ""),
         ("forks", app(PACKAGE, forks), "ended with code 3", ""),
