@@ -51,6 +51,8 @@ impl Store {
         if let Some(id) = id {
             query = query.bind(id.as_str());
         }
+        #[cfg(test)]
+        let _holding = crate::simulation::world::hold();
         let rows: Vec<(i64, String, i64, String)> = query.fetch_all(&self.readers).await?;
         rows.into_iter().map(stored).collect()
     }
@@ -60,6 +62,8 @@ impl Store {
     /// # Errors
     /// The read failed.
     pub async fn is_unknown(&self, id: &CommandId) -> Result<bool> {
+        #[cfg(test)]
+        let _holding = crate::simulation::world::hold();
         let found: Option<i64> =
             query_scalar("SELECT 1 FROM commands WHERE id = ? AND status = 'unknown'")
                 .bind(id.as_str())

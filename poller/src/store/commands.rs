@@ -205,6 +205,8 @@ impl Store {
     /// # Errors
     /// The read failed.
     pub async fn command(&self, id: &CommandId) -> Result<Option<StoredCommand>> {
+        #[cfg(test)]
+        let _holding = crate::simulation::world::hold();
         let mut sql = QueryBuilder::new(COLUMNS);
         sql.push(" WHERE id = ").push_bind(id.as_str());
         Ok(sql.build_query_as().fetch_optional(&self.readers).await?)

@@ -140,6 +140,8 @@ impl Store {
         }
         let asked = serde_json::to_string(&servers);
         let asked = asked.map_err(|error| StoreError::Failed(error.to_string()))?;
+        #[cfg(test)]
+        let _holding = crate::simulation::world::hold();
         let found: Vec<String> = sqlx::query_scalar(
             "SELECT servers.server FROM json_each(?) AS asked \
              JOIN servers ON servers.server = asked.value ->> 0 \
