@@ -157,19 +157,20 @@ impl Started {
 
 /// Kills everything that carries the mark, outside of any process group we know.
 pub fn end_marked(mark: &str) {
-    let wanted = format!("{MARK}={mark}");
     let own = std::process::id();
     for pid in super::port::all_pids() {
-        if pid == own {
-            continue;
-        }
-        let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
-        if environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+        if pid != own
+            && is_marked(pid, mark)
             && let Some(pid) = Pid::from_raw(pid.cast_signed())
         {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// Whether a process is a task's, or one that it started.
+pub fn is_marked(pid: u32, mark: &str) -> bool {
+    super::port::has_variable(pid, MARK, mark)
 }
 
 async fn copy(mut pipe: impl AsyncRead + Unpin, log: Log) {

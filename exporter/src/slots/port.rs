@@ -50,6 +50,13 @@ pub fn family(pid: u32) -> HashSet<u32> {
     }
 }
 
+/// Whether a process was started with a variable of this value, as far as that may be seen.
+pub fn has_variable(pid: u32, name: &str, value: &str) -> bool {
+    let wanted = format!("{name}={value}");
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+}
+
 /// Name of a process: of its file where that may be seen, for its title may say anything.
 pub fn command(pid: u32) -> String {
     let file = fs::read_link(format!("/proc/{pid}/exe")).ok();

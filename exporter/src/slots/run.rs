@@ -80,12 +80,12 @@ impl Runner<'_> {
                 if let Some(end) = &end {
                     close(&mut state, end, lines.clone());
                 }
-                let kept = self.save(&state);
-                let is_next = |phase| {
-                    state.standing.change.as_ref().is_some_and(|change| change.phase == phase)
-                };
+                let change = state.standing.change.as_ref();
+                let switches = change.is_some_and(|change| change.phase == Phase::Switch);
                 // What is not written down would be taken back at the next start, with what runs.
-                if let (Err(error), true) = (kept, is_next(Phase::Switch)) {
+                if let Err(error) = self.save(&state)
+                    && switches
+                {
                     *state = before;
                     let reason = format!("the slot's state cannot be kept: {error}");
                     log.note(&reason);

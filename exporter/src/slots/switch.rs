@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use wire::{CommandId, RestartCause};
+use wire::{CommandId, PortOwner, RestartCause};
 
-use super::child::Task;
+use super::child::{Task, is_marked};
 use super::log::Log;
 use super::plan::{Occupant, Seen, Went};
 use super::port;
 use super::probe::{Probe, Unwell, is_spare, spare_port};
 use super::run::{Cut, Failed, Runner};
-use super::workshop::{Stuck, is_marked};
+use super::workshop::Stuck;
 use crate::pm2::launch::Listing;
 
 /// How soon a daemon that is away is asked again.
@@ -96,10 +96,13 @@ impl Runner<'_> {
             (Err(Unwell::Never(_)), Some(pid)) => port::listened_by(&port::family(pid)),
             _ => Vec::new(),
         };
-        let owner = port::owners(&[(port, started.pid())]).remove(&port);
         // Of whom it is not known who they are, it may be the application itself.
-        let stranger =
-            owner.filter(|owner| !owner.own && owner.pid > 0 && !is_marked(owner.pid, &mark));
+        let is_strange =
+            |owner: &PortOwner| !owner.own && owner.pid > 0 && !is_marked(owner.pid, &mark);
+        let stranger = match &result {
+            Ok(()) => port::owners(&[(port, started.pid())]).remove(&port).filter(is_strange),
+            Err(_) => None,
+        };
         started.end().await;
         let lines = log.last_lines();
         let taken = lines.iter().any(|line| line.contains("EADDRINUSE"));

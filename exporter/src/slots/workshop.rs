@@ -375,8 +375,6 @@ fn end_leftovers(mark: &str) {
     port::all_pids().into_iter().filter(|pid| is_marked(*pid, mark)).for_each(kill);
 }
 
-pub(super) fn is_marked(pid: u32, mark: &str) -> bool {
-    let wanted = format!("{MARK}={mark}");
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+fn is_marked(pid: u32, mark: &str) -> bool {
+    port::has_variable(pid, MARK, mark)
 }

@@ -1,12 +1,23 @@
-//! What bodies about tokens and users say alike.
+//! What bodies about tokens, users and servers say alike.
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Deserializer};
 use service::problem::ProblemResponse;
 use wire::{Action, ServerId, Time};
 
 use crate::access::{Limits, Role, end_of};
 use crate::config::word;
+
+/// Absent leaves a thing as it is, null takes it away.
+pub(super) type Maybe<T> = Option<Option<T>>;
+
+/// Reads one: `#[serde(default, deserialize_with = "maybe")]`.
+pub(super) fn maybe<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Maybe<T>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
 
 /// Most entries of one limit.
 const MOST: usize = 1000;

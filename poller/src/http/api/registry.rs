@@ -11,12 +11,13 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use service::body::parse;
 use service::problem::ProblemResponse;
 use service::token::Token;
 use wire::{InvalidId, ServerId};
 
+use super::given::{Maybe, maybe};
 use super::servers::Whole;
 use crate::access::{Caller, Role};
 use crate::app::App;
@@ -52,25 +53,16 @@ struct New {
 #[serde(deny_unknown_fields)]
 struct Change {
     url: Option<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "maybe")]
     group: Maybe<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "maybe")]
     tags: Maybe<Vec<String>>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "maybe")]
     note: Maybe<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "maybe")]
     token: Maybe<String>,
     #[serde(default)]
     make_token: bool,
-}
-
-/// What is given, and `null` takes away.
-type Maybe<T> = Option<Option<T>>;
-
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Maybe<T>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// A server as it is after a change.

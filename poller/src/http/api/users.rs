@@ -9,11 +9,11 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use service::problem::ProblemResponse;
 use wire::{Action, ServerId, Time};
 
-use super::given::{checked, expiry, limits, name_of, once, role_of};
+use super::given::{Maybe, checked, expiry, limits, maybe, name_of, once, role_of};
 use crate::access::{Limits, SignIn, acceptable, described, until};
 use crate::app::App;
 use crate::http::error::store_failed;
@@ -140,13 +140,6 @@ fn not_now(how: SignIn) -> ProblemResponse {
 
 const CHANGE: &str = "any of {\"role\":\"viewer\",\"password\":\"…\",\"expires\":\"90d\",\"servers\":[\"vm1\"],\
                       \"groups\":[],\"tags\":[],\"actions\":[]}; null takes a limit or the expiry away";
-
-/// Absent leaves a thing as it is, null takes it away.
-type Maybe<T> = Option<Option<T>>;
-
-fn maybe<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Maybe<T>, D::Error> {
-    Option::deserialize(from).map(Some)
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
