@@ -295,3 +295,14 @@ async fn a_slot_whose_state_cannot_be_read_is_left_as_it_is() {
     assert!(back.text.contains("succeeded"), "{}", back.text);
     assert_eq!(stage.get("a", "/").await.unwrap(), "one");
 }
+
+/// One that a shell has started for the application, and that no parent joins to it any more.
+#[tokio::test]
+async fn a_listener_that_left_the_applications_family_is_still_the_applications() {
+    let stage = Stage::new().await;
+    let serve = "const serve = `require('http').createServer((q, r) => r.end('x')).listen(${process.env.PORT})`; require('child_process').spawnSync('/bin/sh', ['-c', '\"$0\" -e \"$1\" &', process.execPath, serve], {stdio: 'ignore'}); setInterval(() => {}, 1000)";
+    let repo = Repo::new(&[("package.json", PACKAGE), ("server.js", serve)]);
+    let done = stage.deploy("a", json!({"repository": repo.url()})).await;
+    let error = done["error"].as_str().unwrap_or_default();
+    assert!(!error.contains("which it was given, is held by"), "{done:#}");
+}
