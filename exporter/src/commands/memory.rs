@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{CommandId, CommandRecord};
@@ -11,14 +13,26 @@ use wire::{CommandId, CommandRecord};
 /// Ended commands that are remembered, so that a repeat finds its outcome.
 const REMEMBERED: usize = 1_000;
 
+/// What was asked for, to tell whether it is asked for again: only that is kept, since values may be
+/// secrets, and large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked([u8; 32]);
+
+impl Asked {
+    /// Equal for what is written as the same JSON.
+    pub(crate) fn of(request: &impl Serialize) -> serde_json::Result<Self> {
+        Ok(Self(Sha256::digest(serde_json::to_vec(request)?).into()))
+    }
+}
+
 /// One of them: what was asked for, and how far it is.
 #[derive(Debug)]
-pub(crate) struct Known<A> {
-    pub(crate) asked: A,
+pub(crate) struct Known {
+    pub(crate) asked: Asked,
     pub(crate) record: watch::Sender<CommandRecord>,
 }
 
-impl<A> Known<A> {
+impl Known {
     /// How far it is when it has ended, or after `wait`.
     pub(crate) async fn ended(&self, wait: Duration) -> CommandRecord {
         let mut record = self.record.subscribe();
@@ -27,21 +41,15 @@ impl<A> Known<A> {
     }
 }
 
-/// See the module. `A` is what can be asked for.
-#[derive(Debug)]
-pub(crate) struct Memory<A> {
-    known: HashMap<CommandId, Arc<Known<A>>>,
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    known: HashMap<CommandId, Arc<Known>>,
     order: VecDeque<CommandId>,
 }
 
-impl<A> Default for Memory<A> {
-    fn default() -> Self {
-        Self { known: HashMap::new(), order: VecDeque::new() }
-    }
-}
-
-impl<A> Memory<A> {
-    pub(crate) fn get(&self, id: &CommandId) -> Option<&Arc<Known<A>>> {
+impl Memory {
+    pub(crate) fn get(&self, id: &CommandId) -> Option<&Arc<Known>> {
         self.known.get(id)
     }
 
@@ -62,7 +70,7 @@ impl<A> Memory<A> {
     }
 
     /// Takes one whose id is not known yet.
-    pub(crate) fn insert(&mut self, asked: A, record: CommandRecord) -> Arc<Known<A>> {
+    pub(crate) fn insert(&mut self, asked: Asked, record: CommandRecord) -> Arc<Known> {
         let id = record.id.clone();
         let known = Arc::new(Known { asked, record: watch::channel(record).0 });
         self.known.insert(id.clone(), Arc::clone(&known));
@@ -88,13 +96,13 @@ mod tests {
         let mut memory = Memory::default();
         for number in 0..REMEMBERED {
             assert!(memory.make_room());
-            memory.insert(number, record(number));
+            memory.insert(Asked::of(&number).unwrap(), record(number));
         }
         assert!(!memory.make_room(), "all of them run");
         let of = |number: usize| format!("c{number}").parse::<CommandId>().unwrap();
         let ended = Arc::clone(memory.get(&of(7)).unwrap());
         let now = ended.ended(Duration::ZERO).await;
-        assert_eq!((now.status, ended.asked), (CommandStatus::Queued, 7));
+        assert_eq!((now.status, ended.asked), (CommandStatus::Queued, Asked::of(&7).unwrap()));
         ended.record.send_modify(|record| record.status = CommandStatus::Failed);
         assert_eq!(ended.ended(Duration::MAX).await.status, CommandStatus::Failed);
         assert!(memory.make_room());

@@ -21,7 +21,7 @@ use crate::pm2::{Home, Homes, NoHome};
 use run::Run;
 
 pub use arguments::check_variables;
-pub(crate) use memory::{Known, Memory};
+pub(crate) use memory::{Asked, Known, Memory};
 
 /// Commands that wait while one runs; one more is refused.
 const QUEUE: usize = 16;
@@ -45,7 +45,7 @@ pub enum NotTaken {
 
 #[derive(Debug, Default)]
 struct Book {
-    memory: Memory<CommandRequest>,
+    memory: Memory,
     /// Commands that run or wait, for each PM2.
     open: HashMap<PathBuf, usize>,
 }
@@ -142,10 +142,11 @@ impl Commands {
         request: CommandRequest,
         app: AppName,
         by: String,
-    ) -> Result<Arc<Known<CommandRequest>>, NotTaken> {
+    ) -> Result<Arc<Known>, NotTaken> {
+        let asked = Asked::of(&request).map_err(|error| NotTaken::Argument(error.to_string()))?;
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = book.memory.get(&id) {
-            if known.asked != request {
+            if known.asked != asked {
                 return Err(NotTaken::Reused(id));
             }
             return Ok(Arc::clone(known));
@@ -161,7 +162,7 @@ impl Commands {
         let (target, action, save) = (request.target.clone(), request.action, request.save);
         let mut record = CommandRecord::queued(id, target, action, by, Time::now());
         record.pm2_home = home.label().map(Into::into);
-        let known = book.memory.insert(request, record);
+        let known = book.memory.insert(asked, record);
         *book.open.entry(home.path().to_owned()).or_default() += 1;
         drop(book);
         let (turn, path) = (home.turn(), home.path().to_owned());

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use service::shutdown::Shutdown;
-use wire::{
-    Action, AppName, CommandRequest, CommandStatus, InstanceOutcome, Process, RestartCause, Time,
-};
+use wire::{Action, AppName, CommandStatus, InstanceOutcome, Process, RestartCause, Time};
 
 use super::arguments::Task;
 use super::memory::Known;
@@ -22,7 +20,7 @@ const TRIGGER_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Run {
     pub(super) home: Arc<Home>,
-    pub(super) known: Arc<Known<CommandRequest>>,
+    pub(super) known: Arc<Known>,
     pub(super) app: AppName,
     pub(super) task: Task,
     pub(super) save: bool,

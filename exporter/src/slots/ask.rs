@@ -1,5 +1,6 @@
 //! What is asked of slots, why it is not taken, and what is written down of it.
 
+use serde::Serialize;
 use wire::{
     Action, CommandId, CommandRecord, CommandStatus, DeployRequest, Deployment, DeploymentStatus,
     EnvRequest, InvalidId, SlotId, SlotRequest, Target, Time,
@@ -39,7 +40,7 @@ pub enum NotTaken {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Ask {
     /// A new release.
     Deploy(Box<DeployRequest>),

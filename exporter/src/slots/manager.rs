@@ -6,6 +6,7 @@ mod take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use service::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
@@ -19,15 +20,15 @@ use super::workshop::Workshop;
 use crate::commands::Memory;
 
 /// What is asked of which slot.
-#[derive(Debug, PartialEq)]
-struct Asked {
+#[derive(Serialize)]
+struct Change {
     slot: SlotId,
     ask: Ask,
 }
 
 #[derive(Default)]
 struct Book {
-    memory: Memory<Asked>,
+    memory: Memory,
     open: usize,
 }
 

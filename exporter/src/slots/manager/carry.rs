@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use wire::{Action, CommandId, CommandRecord, CommandStatus, DeployRequest, Time};
 
-use super::{Asked, Manager};
+use super::{Change, Manager};
 use crate::commands::Known;
 use crate::slots::ask::Ask;
 use crate::slots::managed::Managed;
@@ -19,39 +19,43 @@ use crate::slots::run::{Cut, Runner, close};
 impl Manager {
     pub(super) async fn carry_out(
         self: &Arc<Self>,
-        job: &Known<Asked>,
+        job: &Known,
+        change: Change,
         repository: Option<Repository>,
     ) {
-        let Some(managed) = self.managed(&job.asked.slot) else { return };
+        let Change { slot, ask } = change;
+        let action = ask.action();
+        let Some(managed) = self.managed(&slot) else { return };
         let lane = tokio::select! {
             lane = Arc::clone(&managed.lane).acquire_owned() => lane,
             () = self.shutdown.drain.cancelled() => {
-                return self.end_early(managed, job, "the exporter stops".to_owned());
+                return self.end_early(managed, job, action, "the exporter stops".to_owned());
             }
         };
         job.record.send_modify(|record| record.status = CommandStatus::Running);
-        let deploy = match (&job.asked.ask, repository) {
-            (Ask::Deploy(request), Some(repository)) => Some(((**request).clone(), repository)),
-            _ => None,
-        };
         let (id, by) = {
             let record = job.record.borrow();
             (record.id.clone(), record.requested_by.clone())
         };
         let _lock = match self.hold(managed).await {
             Ok(lock) => lock,
-            Err(message) => return self.end_early(managed, job, message),
+            Err(message) => return self.end_early(managed, job, action, message),
         };
         // Another program may have changed it: an import, for one.
         if let Err(error) = managed.meet(&self.workshop.store) {
-            return self.end_early(managed, job, error.to_string());
+            return self.end_early(managed, job, action, error.to_string());
         }
         let before = self.workshop.processes(&managed.place);
         job.record.send_modify(|record| record.before = before);
-        if let Err(message) = self.begin(managed, &id, &job.asked.ask).await {
-            return self.end_early(managed, job, message);
+        if let Err(message) = self.begin(managed, &id, &ask).await {
+            return self.end_early(managed, job, action, message);
         }
-        let runner = self.runner(managed, deploy.as_ref(), job.asked.ask.reclaim(), false);
+        let reclaim = ask.reclaim();
+        let deploy = match (ask, repository) {
+            (Ask::Deploy(request), Some(repository)) => Some((*request, repository)),
+            _ => None,
+        };
+        let runner = self.runner(managed, deploy.as_ref(), reclaim, false);
         let end = runner.run().await;
         // What PM2 has started meanwhile has a pid now.
         self.workshop.look().await;
@@ -60,12 +64,12 @@ impl Manager {
         drop(lane);
         let cut = match end {
             Ok(end) => {
-                self.teller.ended(managed, job.asked.ask.action(), &by, &end, false);
+                self.teller.ended(managed, action, &by, &end, false);
                 return job.record.send_modify(|record| finish(record, end.failure));
             }
             Err(Cut::Stopped) => "the exporter stops; it is taken up at its next start".to_owned(),
             Err(Cut::Away(reason)) => {
-                self.take_up(&job.asked.slot);
+                self.take_up(&slot);
                 format!("{reason}; it is brought to its end once PM2 answers")
             }
         };
@@ -137,7 +141,7 @@ impl Manager {
         Ok(())
     }
 
-    fn end_early(&self, managed: &Managed, job: &Known<Asked>, message: String) {
+    fn end_early(&self, managed: &Managed, job: &Known, action: Action, message: String) {
         let (id, by) = {
             let record = job.record.borrow();
             (record.id.clone(), record.requested_by.clone())
@@ -150,7 +154,7 @@ impl Manager {
                 tracing::error!(%error, "a slot's state cannot be saved");
             }
         }
-        self.teller.ended(managed, job.asked.ask.action(), &by, &end, false);
+        self.teller.ended(managed, action, &by, &end, false);
         job.record.send_modify(|record| finish(record, Some(message)));
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use wire::{Action, CommandId, CommandRecord, DeployRequest, SlotId, Target, Time};
 
-use super::{Asked, Manager};
-use crate::commands::Known;
+use super::{Change, Manager};
+use crate::commands::{Asked, Known};
 use crate::slots::ask::{Ask, NotTaken, QUEUE, queued, record_of};
 use crate::slots::repository::{self, Repository};
 use crate::slots::{env, probe, words};
 
 enum Taken {
-    Now(Arc<Known<Asked>>),
+    Now(Arc<Known>),
     Before(Box<CommandRecord>),
 }
 
@@ -43,8 +43,9 @@ impl Manager {
         by: String,
     ) -> Result<Taken, NotTaken> {
         let managed = self.find(slot)?;
-        let asked = Asked { slot: slot.clone(), ask };
-        let ask = &asked.ask;
+        let change = Change { slot: slot.clone(), ask };
+        let asked = Asked::of(&change).map_err(|error| NotTaken::Wrong(error.to_string()))?;
+        let ask = &change.ask;
         let mut book = self.book();
         if let Some(known) = book.memory.get(&id) {
             if known.asked != asked {
@@ -96,7 +97,7 @@ impl Manager {
         let manager = Arc::clone(self);
         let job = Arc::clone(&known);
         tokio::spawn(async move {
-            manager.carry_out(&job, repository).await;
+            manager.carry_out(&job, change, repository).await;
             manager.book().open -= 1;
         });
         Ok(Taken::Now(known))
