@@ -330,6 +330,42 @@ impl App {
 mod tests {
     use super::*;
 
+    /// The whole is built and nothing is bound.
+    #[tokio::test]
+    async fn one_that_is_reachable_from_outside_is_never_left_without_tokens() {
+        let home = tempfile::tempdir().unwrap();
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let token = |name: &str| {
+            format!("[[tokens]]\nname = {name:?}\nsha256 = {hash:?}\nscopes = [\"read\"]\n")
+        };
+        let config = |listen: &str, more: &str| {
+            let text =
+                format!("listen = \"{listen}:10209\"\npm2_homes = [{:?}]\n{more}", home.path());
+            let reader = service::config::Reader::new(text.parse().unwrap(), "", "exporter.toml");
+            Config::read(reader, |_| None)
+        };
+        let names = |app: &App| {
+            let access = app.access.read().unwrap();
+            access.expiries().into_iter().map(|expiry| expiry.name).collect::<Vec<_>>()
+        };
+        let first = token("old") + "expires = \"2099-01-01T00:00:00Z\"";
+        let next = token("new") + "expires = \"2099-01-01T00:00:00Z\"";
+        let outside = App::start(config("0.0.0.0", &first).unwrap(), Shutdown::default()).unwrap();
+        // What it listens on does not change with the file, whatever that says.
+        for listen in ["0.0.0.0", "127.0.0.1"] {
+            outside.reload(config(listen, ""));
+            assert!(!outside.reloaded(), "{listen}");
+            assert_eq!(names(&outside), ["old"], "{listen}");
+        }
+        outside.reload(config("127.0.0.1", &next));
+        assert!(outside.reloaded());
+        assert_eq!(names(&outside), ["new"]);
+
+        let inside = App::start(config("127.0.0.1", &first).unwrap(), Shutdown::default()).unwrap();
+        inside.reload(config("127.0.0.1", ""));
+        assert!(inside.reloaded() && names(&inside).is_empty());
+    }
+
     #[test]
     fn nobody_else_can_hold_the_lock() {
         let folder = tempfile::tempdir().unwrap();
