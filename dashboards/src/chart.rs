@@ -103,10 +103,11 @@ pub(crate) struct Drawing {
     pub(crate) left_out: usize,
     /// There is nothing to draw.
     pub(crate) empty: bool,
-    /// For a script that reads the drawing: the edges in milliseconds, the value at the top, and
-    /// the word for its unit.
+    /// For a script that reads the drawing: the edges in milliseconds, the values at the bottom and
+    /// at the top, and the word for its unit.
     pub(crate) from: i64,
     pub(crate) to: i64,
+    pub(crate) bottom: f64,
     pub(crate) top: f64,
     pub(crate) word: &'static str,
 }
@@ -144,6 +145,14 @@ impl Unit {
         }
     }
 
+    /// Only an application's own metric may be below 0: all else is measured, and nought then.
+    fn least(self) -> f64 {
+        match self {
+            Self::Count => f64::MIN,
+            _ => 0.0,
+        }
+    }
+
     /// How a script writes a value: one word for each way of [`Unit::write`].
     fn word(self) -> &'static str {
         match self {
@@ -177,14 +186,16 @@ impl Chart {
             .take(MAX_SERIES)
             .map(|series| {
                 let step = step.max(usual_distance(&series.points, step));
-                pieces(&series.points, self.from, self.to, step)
+                pieces(&series.points, (self.from, self.to), step, self.unit.least())
             })
             .collect();
         let columns = || shown.iter().flatten().flatten();
         let greatest = columns().map(|column| column.max).fold(0.0, f64::max);
-        let y_ticks = value_ticks(self.unit, greatest);
+        let lowest = columns().map(|column| column.min).fold(0.0, f64::min);
+        let y_ticks = value_ticks(self.unit, lowest, greatest);
+        let bottom = y_ticks.first().map_or(0.0, |(value, _)| *value);
         let top = y_ticks.last().map_or(1.0, |(value, _)| *value);
-        let scale = Scale { from: self.from, to: self.to, top };
+        let scale = Scale { from: self.from, to: self.to, bottom, top };
         let lines: Vec<Line> = shown
             .iter()
             .zip(&self.series)
@@ -223,6 +234,7 @@ impl Chart {
             empty,
             from: self.from.as_millis(),
             to: self.to.as_millis(),
+            bottom,
             top,
             word: self.unit.word(),
         }
@@ -316,6 +328,34 @@ mod tests {
         assert_eq!((line.max.as_str(), line.mean.as_str()), ("790 %", "50 %"));
         assert_eq!(drawing.y_ticks.last().map(|tick| tick.text.as_str()), Some("800 %"));
         assert_eq!(line.path.matches('M').count(), 1);
+    }
+
+    /// Of an application's own: nothing else can be below 0.
+    #[test]
+    fn what_is_below_nought_is_drawn_and_told_as_it_is() {
+        let lag = |points: Vec<Point>| Chart { unit: Unit::Count, ..chart(points) }.draw();
+        let point = |seconds: i64, value: f64| Point {
+            time: at(seconds),
+            min: value,
+            mean: value,
+            max: value,
+        };
+        let drawing = lag(vec![point(0, -35.0), point(20, -10.0), point(40, 15.0)]);
+        let line = &drawing.lines[0];
+        let told = (line.now.as_str(), line.mean.as_str(), line.max.as_str());
+        assert_eq!(told, ("15", "-10", "15"));
+        assert_eq!((drawing.bottom, drawing.top), (-40.0, 20.0));
+        let ticks: Vec<&str> = drawing.y_ticks.iter().map(|tick| tick.text.as_str()).collect();
+        assert_eq!(ticks, ["-40", "-20", "0", "20"]);
+        assert!(line.path.starts_with("M0 917l"), "11/12 of the height: {}", line.path);
+        let below = lag(vec![point(0, -0.004), point(10, -0.003)]);
+        assert_eq!(
+            (below.lines[0].now.as_str(), below.lines[0].max.as_str()),
+            ("-0.003", "-0.003")
+        );
+        assert_eq!(below.top, 0.0);
+        let memory = Chart { unit: Unit::Bytes, ..chart(vec![point(0, -5.0)]) }.draw();
+        assert_eq!(memory.bottom, 0.0);
     }
 
     #[test]

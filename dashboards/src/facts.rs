@@ -83,8 +83,9 @@ pub struct Server {
     /// The same over the last hour, in steps of equal length, oldest first; `None` for a step
     /// without a reading. Empty for no trend.
     pub trend: Vec<Option<f64>>,
-    /// Exits with cause `crash` or `oom` in the last [`crate::Server::CRASH_WINDOW_MILLIS`],
-    /// by app and PM2's directory, where it is one of several; those without any may be left out.
+    /// Exits with cause `crash` or `oom` in the last [`crate::Server::CRASH_WINDOW_MILLIS`] of the
+    /// instance that has most, by app and PM2's directory, where it is one of several; those without
+    /// any may be left out.
     pub crashes: BTreeMap<(AppName, Option<SmolStr>), u32>,
     /// Alerts about it that are told now.
     pub alerts: Vec<AlertRow>,
@@ -109,7 +110,7 @@ impl Server {
     /// How far back [`Server::crashes`] counts: ten minutes.
     pub const CRASH_WINDOW_MILLIS: i64 = 10 * 60 * 1000;
 
-    /// An app that crashed this often within the window is in a crash loop.
+    /// An app one instance of which crashed this often within the window is in a crash loop.
     pub const CRASH_LOOP: u32 = 3;
 }
 

@@ -95,10 +95,20 @@ pub fn counted(value: u64, one: &str) -> String {
     format!("{} {one}{ending}", count(value))
 }
 
-/// A number of no particular kind, at most two decimals: `0.42`, `12`, `1.5`.
+/// A number of no particular kind: two decimals at most, and of small ones two digits: `0.42`, `12`,
+/// `1.5`, `0.0042`.
 pub fn number(value: f64) -> String {
-    let text = format!("{value:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    // More than nine decimals are nothing.
+    let decimals = match value.abs() {
+        small if (5e-10..0.1).contains(&small) => 1 - small.log10().floor() as i32,
+        _ => 2,
+    };
+    let decimals = usize::try_from(decimals.min(9)).unwrap_or(2);
+    let text = format!("{value:.decimals$}");
+    match text.trim_end_matches('0').trim_end_matches('.') {
+        "-0" => "0".to_owned(),
+        text => text.to_owned(),
+    }
 }
 
 /// How long something runs, in the two greatest units: `12 s`, `4 min 5 s`, `3 h 12 min`,
@@ -233,6 +243,15 @@ mod tests {
         assert_eq!(number(0.4211), "0.42");
         assert_eq!(number(12.0), "12");
         assert_eq!(number(1.5), "1.5");
+        assert_eq!(
+            (number(0.0), number(-0.0), number(1e-12)),
+            ("0".into(), "0".into(), "0".into())
+        );
+        assert_eq!((number(0.00421), number(-0.001)), ("0.0042".into(), "-0.001".into()));
+        assert_eq!(
+            (number(0.1), number(0.05), number(-35.0)),
+            ("0.1".into(), "0.05".into(), "-35".into())
+        );
     }
 
     #[test]

@@ -70,8 +70,9 @@ impl Kind {
     /// told by that, sooner.
     fn of_alert(alert: &AlertRow) -> Option<Self> {
         Some(match alert.name.as_str() {
-            "Pm2ServerDown" | "Pm2DaemonDown" | "Pm2ProcessErrored" | "Pm2CrashLoop"
-            | "Pm2SlotNotServing" | "Pm2SlotPortTaken" => return None,
+            "Pm2ServerDown" | "Pm2DaemonDown" | "Pm2ProcessErrored" | "Pm2SlotNotServing"
+            | "Pm2SlotPortTaken" => return None,
+            "Pm2CrashLoop" => Self::CrashLoop,
             "Pm2PollerHistoryFailing" | "Pm2PollerNotifyFailing" => Self::PollerFailing,
             "Pm2RestartStorm" => Self::RestartStorm,
             "Pm2MemoryGrowth" => Self::MemoryGrowth,
@@ -239,7 +240,9 @@ fn told(server: Option<&ServerId>, alert: &AlertRow) -> Option<Trouble> {
 }
 
 fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
-    found.extend(server.alerts.iter().filter_map(|alert| told(Some(&server.id), alert)));
+    let alerts = server.alerts.iter().filter_map(|alert| told(Some(&server.id), alert));
+    let (loops, others): (Vec<_>, Vec<_>) = alerts.partition(|it| it.kind == Kind::CrashLoop);
+    found.extend(others);
     let mut tell = |kind, app: Option<&AppName>, number, text| {
         let server = Some(server.id.clone());
         found.push(Trouble { kind, server, app: app.cloned(), text, number });
@@ -283,8 +286,11 @@ fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
         let crashes = server.crashes.iter().filter(|((of, _), _)| of == *app);
         let crashes: u32 = crashes.map(|(_, count)| count).sum();
         let within = || {
-            format!("{} in {}", counted(crashes.into(), "crash"), span(Server::CRASH_WINDOW_MILLIS))
+            let of = if processes.len() > 1 { " of one instance" } else { "" };
+            let window = span(Server::CRASH_WINDOW_MILLIS);
+            format!("{}{of} in {window}", counted(crashes.into(), "crash"))
         };
+        let stopped = number_of(processes, |process| process.status == Status::Stopped);
         if errored > 0 {
             let mut text = match processes.len() {
                 1 => "PM2 gave up restarting it".to_owned(),
@@ -295,8 +301,11 @@ fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
                 text = format!("{text}; {how}");
             }
             tell(Kind::ProcessErrored, Some(*app), errored, text);
-        } else if crashes >= Server::CRASH_LOOP {
+        } else if crashes >= Server::CRASH_LOOP && stopped < processes.len() as u64 {
             tell(Kind::CrashLoop, Some(*app), 1, within());
+        } else if let Some(alert) = loops.iter().find(|alert| alert.app.as_ref() == Some(*app)) {
+            // Events may be missing: a full disk takes none.
+            tell(Kind::CrashLoop, Some(*app), 1, alert.text.clone());
         }
         let ghosts = number_of(processes, |process| process.online_without_pid);
         if ghosts > 0 {

@@ -87,14 +87,14 @@
     const box = plot.getBoundingClientRect();
     const at = (move.clientX - box.left) / box.width;
     if (at < 0 || at > 1) return;
-    const { from, to, top, word } = plot.dataset;
+    const { from, to, bottom, top, word } = plot.dataset;
     const time = new Date(+from + at * (to - from)).toISOString();
     const lines = [to - from > 9e7 ? time.slice(0, 16).replace("T", " ") : time.slice(11, 19)];
     const labels = all(".legend bdi", plot.parentElement).map((node) => node.textContent);
     all("svg .line", plot).forEach((line, index) => {
       const y = height(line.getAttribute("d"), at * 1000);
       if (y === null) return;
-      const value = top * (1 - y / 1000);
+      const value = +bottom + (top - bottom) * (1 - y / 1000);
       lines.push(`${labels[index] ? `${labels[index]}  ` : ""}${(write[word] ?? ((it) => +it.toPrecision(3)))(value)}`);
     });
     if (lines.length === 1) lines.push("no reading");

@@ -92,6 +92,35 @@ fn a_process_that_somebody_stopped_is_no_alarm_and_not_hidden() {
 }
 
 #[test]
+fn a_loop_is_over_once_somebody_stopped_it_and_told_though_events_are_missing() {
+    let mut state = state();
+    let name = state.processes[0].instance.name.clone();
+    let mut looping = server("vm1", "", state.clone());
+    looping.crashes = [((name.clone(), None), 14)].into();
+    let mut told = server("vm2", "", state.clone());
+    let said = "Instance 0 crashed or ran out of memory 3 times within 10 minutes.";
+    told.alerts = vec![alert("Pm2CrashLoop", Severity::Critical, Some(name.as_str()), said)];
+    let mut both = looping.clone();
+    both.alerts.clone_from(&told.alerts);
+    state.processes[0].status = wire::Status::Stopped;
+    let mut stopped = server("vm3", "", state);
+    stopped.crashes.clone_from(&looping.crashes);
+    for (server, says) in [
+        (looping, "14 crashes in 10 min"),
+        (told, said),
+        (both, "14 crashes in 10 min"),
+        (stopped, "Everything is all right"),
+    ] {
+        let page = read(FleetPage { servers: vec![server], registered: 1, ..fleet(0) }.render());
+        page.says(&[says]);
+        match says.starts_with("Everything") {
+            true => page.does_not_say("crash loop"),
+            false => page.says(&["Not all right: 1 crash loop"]),
+        }
+    }
+}
+
+#[test]
 fn a_server_whose_pm2_is_down_is_not_well() {
     let mut state = state();
     state.pm2.up = false;

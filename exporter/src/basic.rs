@@ -7,14 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use service::limits::{Busy, Turns};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
 
 /// Credentials that were found right, so that a scrape every few seconds costs no bcrypt.
 const REMEMBERED: usize = 64;
-/// How many may wait for their password to be looked at.
-const WAITING: usize = 16;
 
 type Seal = [u8; 32];
 
@@ -26,13 +24,8 @@ pub struct Users {
     nobody: String,
     salt: Seal,
     right: Mutex<VecDeque<(Seal, String)>>,
-    turn: Semaphore,
-    waiting: Semaphore,
+    turns: Turns,
 }
-
-/// Why a password is not looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
 
 impl Users {
     /// `users` are names and bcrypt's hashes.
@@ -44,14 +37,7 @@ impl Users {
         getrandom::fill(&mut salt)
             .map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         let nobody = users.first().map(|(_, hash)| hash.clone()).unwrap_or_default();
-        Ok(Self {
-            users,
-            nobody,
-            salt,
-            right: Mutex::default(),
-            turn: Semaphore::new(1),
-            waiting: Semaphore::new(WAITING),
-        })
+        Ok(Self { users, nobody, salt, right: Mutex::default(), turns: Turns::default() })
     }
 
     /// Whether there are any.
@@ -82,14 +68,11 @@ impl Users {
             return Ok(());
         }
         let Some((name, password)) = decoded(text) else { return Ok(()) };
-        let _place = self.waiting.try_acquire().map_err(|_| Busy)?;
-        let _turn = self.turn.acquire().await.map_err(|_| Busy)?;
         let user = self.users.iter().find(|(known, _)| *known == name);
         let (there, hash) =
             user.map_or((false, self.nobody.clone()), |(_, hash)| (true, hash.clone()));
-        let right = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash))
-            .await
-            .is_ok_and(|verified| verified.unwrap_or(false));
+        let looked = self.turns.take(move || bcrypt::verify(password, &hash).unwrap_or(false));
+        let right = looked.await?;
         if there && right {
             let mut all = self.right.lock().unwrap_or_else(PoisonError::into_inner);
             if all.len() >= REMEMBERED {
@@ -157,25 +140,5 @@ mod tests {
             users.look(&headers).await.unwrap();
             assert_eq!(users.known(&headers), None);
         }
-    }
-
-    #[tokio::test]
-    async fn few_wait_and_the_rest_is_turned_away() {
-        let users = Users::new(vec![("a".to_owned(), bcrypt::hash("b", 4).unwrap())]).unwrap();
-        let headers: Vec<_> = (0..100).map(|at| asks("a", &at.to_string())).collect();
-        let looks = headers.iter().map(|headers| users.look(headers));
-        // While somebody has the turn, so that nobody's place is given back before all have asked.
-        let turn = users.turn.acquire().await.unwrap();
-        let all = futures_util::future::join_all(looks);
-        let (all, ()) = tokio::join!(all, async {
-            while users.waiting.available_permits() > 0 {
-                tokio::task::yield_now().await;
-            }
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            drop(turn);
-        });
-        assert_eq!(all.iter().filter(|look| look.is_err()).count(), 100 - WAITING);
     }
 }

@@ -150,9 +150,7 @@ impl Writer {
         if self.format == Format::OpenMetrics {
             // Only these two units are in use, and a family has to be named after its unit.
             for unit in ["seconds", "bytes"] {
-                if title.ends_with(unit)
-                    && title.as_bytes().get(title.len() - unit.len() - 1) == Some(&b'_')
-                {
+                if title.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')) {
                     let _ = writeln!(out, "# UNIT {title} {unit}");
                 }
             }

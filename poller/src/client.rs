@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use bytes::{Bytes, BytesMut};
-use reqwest::Url;
 use reqwest::redirect::Policy;
 use wire::Time;
 
@@ -131,7 +130,7 @@ impl Client {
         if let Some(known) = all.get(tls) {
             return Ok(of(known));
         }
-        let config = tls.config(self.seen.clone()).map_err(CallError::Credential)?;
+        let config = tls.config().map_err(CallError::Credential)?;
         let client = build(self.keep, config.clone())
             .map_err(|error| CallError::Credential(format!("no TLS: {error}")))?;
         let new = Encrypted { config: Arc::new(config), client };
@@ -143,8 +142,7 @@ impl Client {
     /// When the certificate that a server showed last ends being good.
     pub fn certificate_expires_at(&self, target: &Target) -> Option<Time> {
         target.tls.as_ref()?;
-        let url = Url::parse(&target.url).ok()?;
-        self.seen.get(url.host_str()?.trim_matches(['[', ']']))
+        self.seen.get(&target.url)
     }
 
     /// Asks `path` (with its query) of `target`, within `time` for all of it: connecting,

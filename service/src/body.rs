@@ -115,6 +115,16 @@ fn wrong_shape(path: &str, error: &str) -> String {
         return format!("has a field that is not known: there is {known}");
     }
     let path: String = path.chars().take(100).collect();
+    if let Some((_, field)) = error.split_once("duplicate field `") {
+        return format!("has the field {} twice", field.trim_end_matches('`'));
+    }
+    // What follows the value is of the programs' own.
+    if let Some((_, allowed)) = error.rsplit_once(" is not a valid ") {
+        return format!("{path}: is not a valid {allowed}");
+    }
+    if let Some(expected) = error.strip_prefix("expected ") {
+        return format!("{path}: is not what is allowed there: {expected} is expected");
+    }
     let halves = halves.map(|(what, expected)| (what, in_words(expected)));
     let Some((what, expected)) = halves else {
         return format!("{path}: is not what is allowed there");
@@ -123,6 +133,9 @@ fn wrong_shape(path: &str, error: &str) -> String {
     // Its kind, which stands before the value.
     let is = is.and_then(|is| is.split(['`', '"']).next()).map(str::trim).unwrap_or_default();
     match is {
+        "integer" if what.starts_with("invalid value: ") => {
+            format!("{path}: is out of range: {expected} is expected")
+        }
         "" => format!("{path}: is not what is allowed there: {expected} is expected"),
         is => format!("{path}: is {}, and {expected} is expected", in_words(is)),
     }
@@ -184,13 +197,28 @@ mod tests {
                 r#"{"instances":"canary"}"#,
                 "instances: is a string, and a whole number from 0 to 4294967295 is expected",
             ),
-            (r#"{"instances":-1}"#, "instances: is a whole number, and a whole number from 0 to"),
+            (r#"{"instances":-1}"#, "instances: is out of range: a whole number from 0 to 42949"),
+            (r#"{"instances":1,"instances":2}"#, "body: has the field instances twice"),
             (r#"{"instances":null}"#, "instances: is null, and a whole number from"),
             (r#"{"instances":4} canary"#, "is not JSON"),
         ] {
             let detail = arguments(Action::Scale, body.as_bytes()).unwrap_err();
             let detail = &detail.problem().detail;
             assert!(detail.contains(told) && !detail.contains("canary"), "{detail}");
+        }
+        #[derive(Debug, Deserialize)]
+        struct Where {
+            #[expect(dead_code, reason = "it is read only")]
+            server: wire::ServerId,
+        }
+        for value in ["a canary", " is not a valid canary is not a valid x"] {
+            let body = serde_json::json!({ "server": value }).to_string();
+            let detail = parse::<Where>(body.as_bytes(), "…").unwrap_err().problem().detail.clone();
+            assert!(
+                detail.starts_with("body: server: is not a valid server id: 1 to 128"),
+                "{detail}"
+            );
+            assert!(!detail.contains("canary"), "{detail}");
         }
         let more = arguments(Action::Scale, br#"{"instances":1,"canary":1}"#).unwrap_err();
         assert!(more.problem().detail.contains("there is `instances`"), "{more:?}");

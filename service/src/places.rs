@@ -4,12 +4,19 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Amazon's by IPv6, Alibaba's, Oracle's former one. All others are link-local.
-const METADATA: [IpAddr; 3] = [
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+/// Alibaba's, Azure's, Oracle's former one; by IPv6 Google's, Scaleway's, Linode's and Oracle's. Most
+/// others are link-local, and Amazon's are a network.
+const METADATA: [IpAddr; 7] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
 ];
+/// Amazon's services on an instance's own network: instance metadata, credentials of pods.
+const AMAZON: [u16; 2] = [0xfd00, 0xec2];
 
 /// Whether that is one of them. Loopback and private networks are where fleets are.
 pub fn is_forbidden(address: IpAddr) -> bool {
@@ -17,17 +24,23 @@ pub fn is_forbidden(address: IpAddr) -> bool {
     METADATA.contains(&address)
         || match address {
             IpAddr::V4(address) => address.is_link_local(),
-            IpAddr::V6(address) => address.is_unicast_link_local(),
+            IpAddr::V6(address) => {
+                address.is_unicast_link_local() || address.segments()[..2] == AMAZON
+            }
         }
 }
 
-/// An IPv4 address that stands in one of IPv6: mapped, or for a translator (RFC 6052).
+/// An IPv4 address that stands in one of IPv6: mapped, or for a translator (RFC 6052), whose network
+/// may be a local one (RFC 8215).
 fn embedded(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(address) = address else { return None };
     if let Some(mapped) = address.to_ipv4_mapped() {
         return Some(mapped.into());
     }
-    let [0x64, 0xff9b, 0, 0, 0, 0, a, b] = address.segments() else { return None };
+    let (a, b) = match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x64, 0xff9b, 1, _, _, _, a, b] => (a, b),
+        _ => return None,
+    };
     Some(IpAddr::from((u32::from(a) << 16 | u32::from(b)).to_be_bytes()))
 }
 
@@ -66,6 +79,8 @@ mod tests {
             "2001:db8::1",
             "::ffff:10.0.0.1",
             "64:ff9b::a00:1",
+            "64:ff9b:1::a00:1",
+            "fd00::1",
         ] {
             assert!(!is_forbidden_host(there), "{there}");
         }
@@ -75,8 +90,16 @@ mod tests {
             "[::ffff:169.254.169.254]",
             "[::ffff:a9fe:a9fe]",
             "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
+            "64:ff9b:1:2:3:4:a9fe:a9fe",
             "fe80::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "fd00:a9fe:a9fe::1",
+            "fd00:c1::a9fe:a9fe",
+            "168.63.129.16",
             "100.100.100.200",
             "192.0.0.192",
         ] {

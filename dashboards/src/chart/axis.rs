@@ -25,7 +25,8 @@ impl Unit {
 }
 
 /// Round values from 0 up to the first one not below `greatest`, three to six of them.
-pub(super) fn value_ticks(unit: Unit, greatest: f64) -> Vec<(f64, String)> {
+/// From 0, or `lowest` where that is below.
+pub(super) fn value_ticks(unit: Unit, lowest: f64, greatest: f64) -> Vec<(f64, String)> {
     // Below these a chart would make a mountain of nothing.
     let least = match unit {
         Unit::Cores | Unit::Share => 0.05,
@@ -33,17 +34,20 @@ pub(super) fn value_ticks(unit: Unit, greatest: f64) -> Vec<(f64, String)> {
         Unit::Seconds => 0.005,
         Unit::Rate | Unit::Count => 4.0,
     };
-    let top = greatest.max(least);
-    let (size, name) = unit.axis(top);
-    let rough = top / size / 4.0;
+    let (lowest, greatest) = (lowest.min(0.0), greatest.max(0.0));
+    let span = (greatest - lowest).max(least);
+    let (size, name) = unit.axis(span);
+    let rough = span / size / 4.0;
     let power = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 2.5, 5.0, 10.0]
         .into_iter()
         .map(|nice| nice * power)
         .find(|step| *step >= rough * 0.999_999)
         .unwrap_or(10.0 * power);
-    let number = (top / size / step - 1e-9).ceil().clamp(1.0, 6.0) as u32;
-    (0..=number)
+    let steps = |value: f64| (value / size / step - 1e-9).ceil() as i32;
+    let below = steps(-lowest).clamp(0, 6);
+    let above = steps(if below == 0 { span } else { greatest }).clamp(i32::from(below == 0), 6);
+    (-below..=above)
         .map(|index| {
             let value = f64::from(index) * step;
             let text = match index {
@@ -132,19 +136,22 @@ mod tests {
 
     #[test]
     fn axes_have_round_numbers() {
-        assert_eq!(texts(&value_ticks(Unit::Cores, 0.0)), ["0", "2 %", "4 %", "6 %"]);
-        assert_eq!(texts(&value_ticks(Unit::Cores, 1.0)), ["0", "25 %", "50 %", "75 %", "100 %"]);
+        assert_eq!(texts(&value_ticks(Unit::Cores, 0.0, 0.0)), ["0", "2 %", "4 %", "6 %"]);
         assert_eq!(
-            texts(&value_ticks(Unit::Bytes, 57.6 * 1024.0 * 1024.0)),
+            texts(&value_ticks(Unit::Cores, 0.0, 1.0)),
+            ["0", "25 %", "50 %", "75 %", "100 %"]
+        );
+        assert_eq!(
+            texts(&value_ticks(Unit::Bytes, 0.0, 57.6 * 1024.0 * 1024.0)),
             ["0", "20 MiB", "40 MiB", "60 MiB"]
         );
         assert_eq!(
-            texts(&value_ticks(Unit::Bytes, 1.2 * 1024.0 * 1024.0 * 1024.0)),
+            texts(&value_ticks(Unit::Bytes, 0.0, 1.2 * 1024.0 * 1024.0 * 1024.0)),
             ["0", "0.5 GiB", "1 GiB", "1.5 GiB"]
         );
-        assert_eq!(texts(&value_ticks(Unit::Seconds, 0.012)), ["0", "5 ms", "10 ms", "15 ms"]);
+        assert_eq!(texts(&value_ticks(Unit::Seconds, 0.0, 0.012)), ["0", "5 ms", "10 ms", "15 ms"]);
         for exponent in -3..18 {
-            let ticks = value_ticks(Unit::Count, 7.3 * 10_f64.powi(exponent));
+            let ticks = value_ticks(Unit::Count, 0.0, 7.3 * 10_f64.powi(exponent));
             assert!((3..=7).contains(&ticks.len()), "{ticks:?}");
         }
     }

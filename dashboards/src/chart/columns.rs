@@ -34,8 +34,13 @@ pub(super) fn usual_distance(points: &[Point], step: i64) -> i64 {
     if *median > LONGEST { step } else { *median }
 }
 
-/// The columns of a series, apart where something is missing.
-pub(super) fn pieces(points: &[Point], from: Time, to: Time, step: i64) -> Vec<Vec<Column>> {
+/// The columns of a series, apart where something is missing. No value is less than `least`.
+pub(super) fn pieces(
+    points: &[Point],
+    (from, to): (Time, Time),
+    step: i64,
+    least: f64,
+) -> Vec<Vec<Column>> {
     let width = (to.millis_since(from) / COLUMNS).max(step);
     let mut pieces: Vec<Vec<Column>> = Vec::new();
     for point in points {
@@ -43,6 +48,12 @@ pub(super) fn pieces(points: &[Point], from: Time, to: Time, step: i64) -> Vec<V
         if !finite || point.time < from || point.time > to {
             continue;
         }
+        let point = &Point {
+            time: point.time,
+            min: point.min.max(least),
+            mean: point.mean.max(least),
+            max: point.max.max(least),
+        };
         let column_of = |time: Time| time.millis_since(from) / width;
         let Some(last) = pieces.last_mut().and_then(|piece| piece.last_mut()) else {
             pieces.push(vec![Column::from(point)]);
@@ -68,10 +79,10 @@ impl From<&Point> for Column {
         Self {
             first: point.time,
             last: point.time,
-            min: point.min.max(0.0),
-            max: point.max.max(0.0),
-            mean: point.mean.max(0.0),
-            newest: point.mean.max(0.0),
+            min: point.min,
+            max: point.max,
+            mean: point.mean,
+            newest: point.mean,
             points: 1.0,
         }
     }
@@ -80,10 +91,10 @@ impl From<&Point> for Column {
 impl Column {
     fn add(&mut self, point: &Point) {
         self.last = point.time;
-        self.newest = point.mean.max(0.0);
-        self.min = self.min.min(point.min.max(0.0));
+        self.newest = point.mean;
+        self.min = self.min.min(point.min);
         self.max = self.max.max(point.max);
-        self.mean = (self.mean * self.points + point.mean.max(0.0)) / (self.points + 1.0);
+        self.mean = (self.mean * self.points + point.mean) / (self.points + 1.0);
         self.points += 1.0;
     }
 }

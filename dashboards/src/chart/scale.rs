@@ -19,7 +19,8 @@ const UNITS: f64 = 1000.0;
 pub(super) struct Scale {
     pub(super) from: Time,
     pub(super) to: Time,
-    /// The value at the upper edge.
+    /// The values at the lower and at the upper edge.
+    pub(super) bottom: f64,
     pub(super) top: f64,
 }
 
@@ -32,14 +33,19 @@ pub(super) fn percent_of(from: Time, to: Time, time: Time) -> f64 {
 impl Scale {
     /// Distance of a value from the top in CSS pixels, to a tenth.
     pub(super) fn pixel(&self, value: f64) -> f64 {
-        ((TOP + PLOT * (1.0 - value / self.top)) * 10.0).round() / 10.0
+        ((TOP + PLOT * self.down(value)) * 10.0).round() / 10.0
+    }
+
+    /// The same as a fraction of the height.
+    fn down(&self, value: f64) -> f64 {
+        (self.top - value) / (self.top - self.bottom)
     }
 
     fn place(&self, column: &Column, value: f64) -> (i32, i32) {
         let span = self.to.millis_since(self.from).max(1) as f64;
         let at = |time: Time| time.millis_since(self.from) as f64 / span;
         let x = (at(column.first) + at(column.last)) / 2.0;
-        ((x * UNITS).round() as i32, ((1.0 - value / self.top) * UNITS).round() as i32)
+        ((x * UNITS).round() as i32, (self.down(value) * UNITS).round() as i32)
     }
 
     /// The line through the means.

@@ -21,6 +21,8 @@ struct Hostile {
     asked: Arc<AtomicU64>,
     /// How far its clock is ahead, in milliseconds.
     ahead: Arc<AtomicI64>,
+    /// How far beyond that clock is when things began, were told and ended.
+    claimed: Arc<AtomicI64>,
     /// What it answers instead of a page, if anything.
     answer: Arc<Mutex<Option<String>>>,
     url: String,
@@ -32,6 +34,7 @@ impl Hostile {
         let this = Self {
             asked: Arc::default(),
             ahead: Arc::default(),
+            claimed: Arc::default(),
             answer: Arc::default(),
             url: format!("http://{}", listener.local_addr()?),
         };
@@ -60,6 +63,7 @@ impl Hostile {
     fn page(&self, position: u64) -> Value {
         let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let time = Time::now().plus_millis(self.ahead.load(Ordering::SeqCst));
+        let claimed = time.plus_millis(self.claimed.load(Ordering::SeqCst));
         let readings = json!({"cpu_seconds": number, "memory_bytes": 1000});
         let instance = json!({"name": "web", "namespace": "default", "instance_id": 0,
                               "server": "honest", "status": "online"});
@@ -67,7 +71,8 @@ impl Hostile {
         process["pm_id"] = 0.into();
         process["pid"] = 1.into();
         process["exec_mode"] = "fork".into();
-        process["started_at"] = json!(time);
+        process["started_at"] = json!(claimed);
+        process["last_exit"] = json!({"code": 1, "at": claimed});
         process["restarts"] =
             json!({"crash": 0, "manual": 0, "reload": 0, "deploy": 0, "oom": 0, "unknown": 0});
         process["custom"] = json!([{"name": "server", "value": 1, "unit": "honest"}]);
@@ -94,9 +99,10 @@ impl Hostile {
                 "time": time,
                 "server": "honest",
                 "revision": number,
-                "exporter": {"version": "9", "started_at": time, "hostname": "honest",
+                "exporter": {"version": "9", "started_at": claimed, "hostname": "honest",
                              "os": "linux", "arch": "x86_64", "server": "honest"},
-                "pm2": {"up": true, "home": "/", "confirmed_at": time},
+                "pm2": {"up": true, "home": "/", "confirmed_at": claimed},
+                "host": {"booted_at": claimed},
                 "processes": [process],
                 "slots": [],
                 "journal": journal,
@@ -171,6 +177,25 @@ async fn it_cannot_write_into_the_future() -> Result<()> {
     hostile.ahead.store(YEAR, Ordering::SeqCst);
     hostile.is_asked_again(3).await?;
 
+    nothing_is_of_the_future(&poller).await?;
+    // And it does not keep the true ones out that come later.
+    hostile.ahead.store(0, Ordering::SeqCst);
+    let corrected = Time::now();
+    wait_until("true events are taken again", SOON, async || {
+        let events = poller.events("evil").await.ok()?;
+        let lies = events.iter().filter(|event| event["message"] == "a lie");
+        lies.flat_map(times).any(|time| time >= corrected).then_some(())
+    })
+    .await?;
+    // Nor with a clock that is right.
+    poller.wait_for("evil", "online").await?;
+    hostile.claimed.store(YEAR, Ordering::SeqCst);
+    hostile.is_asked_again(3).await?;
+    poller.wait_for("evil", "online").await?;
+    nothing_is_of_the_future(&poller).await
+}
+
+async fn nothing_is_of_the_future(poller: &scene::Watcher) -> Result<()> {
     let soon = Time::now().plus_millis(600_000);
     for path in [
         "/api/events?limit=1000",
@@ -190,15 +215,7 @@ async fn it_cannot_write_into_the_future() -> Result<()> {
     for series in page.iter().filter(|series| series.name.contains("time")) {
         assert!(series.value < most, "{series:?}");
     }
-    // And it does not keep the true ones out that come later.
-    hostile.ahead.store(0, Ordering::SeqCst);
-    let corrected = Time::now();
-    wait_until("true events are taken again", SOON, async || {
-        let events = poller.events("evil").await.ok()?;
-        let lies = events.iter().filter(|event| event["message"] == "a lie");
-        lies.flat_map(times).any(|time| time >= corrected).then_some(())
-    })
-    .await
+    Ok(())
 }
 
 #[tokio::test]

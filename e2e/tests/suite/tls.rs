@@ -115,11 +115,11 @@ async fn the_poller_takes_an_exporter_for_the_right_one_by_authority_or_fingerpr
 
     // The other of http:// and https:// than is spoken there.
     let down = seen(&url.replace("https", "http"), &token, "", "offline").await?;
-    assert!(down["reason"].to_string().contains("is its address https://?"), "{down}");
+    assert!(down["error"].to_string().contains("is its address https://?"), "{down}");
     let plain = Launch::exporter()?.pm2_home(fake.home()).configuration(&block)?.start().await?;
     let wrong = plain.launch().base().replace("http", "https");
     let down = seen(&wrong, &token, &by(format!("ca_file = {authority:?}")), "offline").await?;
-    assert!(down["reason"].to_string().contains("is its address http://?"), "{down}");
+    assert!(down["error"].to_string().contains("is its address http://?"), "{down}");
 
     let named = exporter(&fake, &asks("elsewhere", ""), {
         // The test's own look at it would stumble over the name as well.

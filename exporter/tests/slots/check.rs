@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use e2e::{SOON, wait_until};
 use serde_json::Value;
 
 use crate::stage::Stage;
@@ -20,6 +21,10 @@ fn findings(stage: &Stage) -> (Vec<(String, String)>, bool) {
 #[tokio::test]
 async fn check_says_what_is_wrong_with_slots_in_words_json_and_exit_code() {
     let stage = Stage::new().await;
+    // `slots up` does not wait for what it started to listen.
+    let answers = |port: &u16| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok();
+    let all_answer = async || stage.ports.values().all(answers).then_some(());
+    wait_until("both slots answer", SOON, all_answer).await.unwrap();
     let (all, _) = findings(&stage);
     let levels: BTreeSet<&str> = all.iter().map(|(level, _)| level.as_str()).collect();
     assert_eq!(levels, BTreeSet::from(["ok"]), "{all:#?}");

@@ -130,13 +130,23 @@ fn one(writer: &mut Writer, pages: &[Page<'_>], family: &Merged<'_>, results: &m
         ToldKind::Info => "info",
         ToldKind::Unknown => "unknown",
     };
+    let bounds: &[&str] = match family.kind {
+        ToldKind::Histogram => &["le"],
+        ToldKind::Summary => &["quantile"],
+        _ => &[],
+    };
     let mut seen: HashSet<String> = HashSet::new();
     writer.named(family.name, kind, family.help, |samples| {
         for (at, told) in &family.parts {
             let own = pages[*at].labels;
             let mut twice = false;
             for sample in &told.samples {
-                let labels = beside(own, sample);
+                let mut labels = beside(own, sample);
+                for (_, value) in
+                    labels.iter_mut().filter(|(name, _)| bounds.contains(&name.as_str()))
+                {
+                    *value = bound(value, format);
+                }
                 let mut key: Vec<String> =
                     labels.iter().map(|(name, value)| format!("{name}\u{0}{value}")).collect();
                 key.sort_unstable();
@@ -145,15 +155,8 @@ fn one(writer: &mut Writer, pages: &[Page<'_>], family: &Merged<'_>, results: &m
                     twice = true;
                     continue;
                 }
-                let more: Vec<(&str, String)> = labels
-                    .iter()
-                    .map(|(name, value)| match name.as_str() {
-                        "le" | "quantile" => (name.as_str(), bound(value, format)),
-                        _ => (name.as_str(), value.clone()),
-                    })
-                    .collect();
                 let more: Vec<(&str, &str)> =
-                    more.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                    labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 samples.add_as(&sample.name, own, &more, sample.value);
                 results[*at].series += 1;
             }
@@ -246,5 +249,25 @@ mod tests {
         let (open, _) = relay(Format::OpenMetrics, &[("api", page)]);
         assert!(open.contains("le=\"1.0\"}") && open.contains("# TYPE odd unknown"), "{open}");
         assert!(open.contains("le=\"+Inf\"}"), "{open}");
+    }
+
+    #[test]
+    fn what_is_no_bound_is_written_as_it_was_and_a_name_is_its_own_family() {
+        let page = "# TYPE x gauge\nx{quantile=\"1\"} 1\nx{le=\"1\"} 2\nx{le=\"1.0\"} 3\n\
+            # TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"0.50\"} 2\ns_sum 3\ns_count 2\n\
+            # TYPE tickets counter\ntickets 5\n# TYPE tickets_created counter\ntickets_created 7\n\
+            # TYPE seconds gauge\nseconds 1\n# TYPE bytes_total counter\nbytes_total 1\n";
+        for format in [Format::Text, Format::OpenMetrics] {
+            let (written, results) = relay(format, &[("api", page)]);
+            for kept in ["quantile=\"1\"} 1", "le=\"1\"} 2", "le=\"1.0\"} 3"] {
+                assert!(written.contains(kept), "{kept}: {written}");
+            }
+            assert!(written.contains("tickets_created{") && written.contains("} 7"), "{written}");
+            let twice = results[0].clashes.iter().filter(|(clash, _)| *clash == Clash::Duplicate);
+            let twice: Vec<&str> = twice.map(|(_, name)| name.as_str()).collect();
+            let one: &[&str] = if format == Format::OpenMetrics { &["s"] } else { &[] };
+            assert_eq!(twice, one, "two that are one: {written}");
+            assert!(!written.contains("# UNIT"), "{written}");
+        }
     }
 }

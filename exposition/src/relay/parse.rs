@@ -113,7 +113,11 @@ impl Reader {
         }
         let at = self.families.len();
         for suffix in suffixes {
-            self.by_sample.entry(format!("{title}{suffix}")).or_insert(Some(at));
+            let of = self.by_sample.entry(format!("{title}{suffix}")).or_insert(Some(at));
+            // What was taken for when another family began is one of its own.
+            if suffix.is_empty() && of.is_none() {
+                *of = Some(at);
+            }
         }
         if !matches!(kind, ToldKind::Gauge | ToldKind::Info | ToldKind::Unknown) {
             self.by_sample.entry(format!("{title}_created")).or_insert(None);

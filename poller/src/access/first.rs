@@ -26,6 +26,12 @@ pub(super) struct First {
     until: Instant,
 }
 
+impl First {
+    fn fits(&self, key: &str) -> bool {
+        self.until > Instant::now() && self.key.matches(&TokenHash::of(key))
+    }
+}
+
 /// Tells the link that has the key; `base` is the program's own address.
 pub fn tell_first(key: &str, base: &str, database: &Path) {
     let (link, minutes) = (format!("{base}/login/first?key={key}"), FIRST_MINUTES);
@@ -83,18 +89,11 @@ impl Access {
 
     /// Whether that is the key, and still good.
     pub fn is_first(&self, key: &str) -> bool {
-        let first = lock(&self.first);
-        let fits =
-            |first: &First| first.until > Instant::now() && first.key.matches(&TokenHash::of(key));
-        !self.known().any && first.as_ref().is_some_and(fits)
+        !self.known().any && lock(&self.first).as_ref().is_some_and(|first| first.fits(key))
     }
 
     /// Takes the key: whoever comes second finds none.
     pub fn take_first(&self, key: &str) -> bool {
-        let is = self.is_first(key);
-        if is {
-            *lock(&self.first) = None;
-        }
-        is
+        !self.known().any && lock(&self.first).take_if(|first| first.fits(key)).is_some()
     }
 }

@@ -28,7 +28,7 @@ pub use caller::{Caller, Denied};
 pub use first::tell_first;
 pub use given::{described, end_of, until};
 pub use limits::Limits;
-pub use password::{Busy, acceptable, hash};
+pub use password::{acceptable, hash};
 pub use role::Role;
 pub use same_origin::{from_elsewhere, same_origin};
 pub use session::{SESSION_HOURS, Session, cookie_of, session_cookie};

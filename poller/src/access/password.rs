@@ -4,33 +4,18 @@
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
+use service::limits::{Busy, Turns};
 
 /// Bytes of a password.
 const SHORTEST: usize = 12;
 const LONGEST: usize = 256;
-/// How many may wait for theirs to be looked at.
-const WAITING: usize = 16;
 /// What the passwords of names that nobody has are compared with, so that the time tells nothing.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5MTIzNA\
                       $AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Too many wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
-
 /// See the module.
-#[derive(Debug)]
-pub(super) struct Passwords {
-    turn: Semaphore,
-    waiting: Semaphore,
-}
-
-impl Default for Passwords {
-    fn default() -> Self {
-        Self { turn: Semaphore::new(1), waiting: Semaphore::new(WAITING) }
-    }
-}
+#[derive(Debug, Default)]
+pub(super) struct Passwords(Turns);
 
 impl Passwords {
     /// Whether it is the password of that hash; of nobody where there is none.
@@ -38,7 +23,7 @@ impl Passwords {
         if password.len() > LONGEST {
             return Ok(false);
         }
-        let looked = self.in_turn(move || {
+        let looked = self.0.take(move || {
             let known = hash.is_some();
             let hash = hash.as_deref().unwrap_or(NOBODY);
             let fits = PasswordHash::new(hash).is_ok_and(|hash| {
@@ -51,16 +36,7 @@ impl Passwords {
 
     /// The hash to keep of a password that [`acceptable`] let through.
     pub(super) async fn hash(&self, password: String) -> Result<Result<String, String>, Busy> {
-        self.in_turn(move || hash(&password)).await
-    }
-
-    async fn in_turn<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Busy> {
-        let _place = self.waiting.try_acquire().map_err(|_| Busy)?;
-        let _turn = self.turn.acquire().await.map_err(|_| Busy)?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| Busy)
+        self.0.take(move || hash(&password)).await
     }
 }
 
@@ -70,13 +46,13 @@ impl Passwords {
 /// What is wrong with it, without it.
 pub fn acceptable(name: &str, password: &str) -> Result<(), String> {
     if !(SHORTEST..=LONGEST).contains(&password.len()) {
-        return Err(format!("password: {SHORTEST} to {LONGEST} bytes are expected"));
+        return Err(format!("{SHORTEST} to {LONGEST} bytes are expected"));
     }
     if password.chars().any(char::is_control) {
-        return Err("password: control characters are not allowed".to_owned());
+        return Err("control characters are not allowed".to_owned());
     }
     if password.eq_ignore_ascii_case(name) {
-        return Err("password: is the name".to_owned());
+        return Err("is the name".to_owned());
     }
     Ok(())
 }
@@ -96,7 +72,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_right_password_fits_and_few_wait() {
+    async fn the_right_password_fits() {
         let kept = hash("correct horse battery").unwrap();
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
         assert_ne!(kept, hash("correct horse battery").unwrap());
@@ -109,9 +85,6 @@ mod tests {
         assert_eq!(fits("", Some(&kept)).await, Ok(false));
         assert_eq!(fits("correct horse battery", None).await, Ok(false));
         assert_eq!(fits("correct horse battery", Some("broken")).await, Ok(false));
-        let all = (0..50).map(|_| fits("x", Some(&kept)));
-        let all = futures_util::future::join_all(all).await;
-        assert_eq!(all.iter().filter(|looked| looked.is_err()).count(), 50 - WAITING);
         // As much work is done for a name that nobody has.
         assert!(PasswordHash::new(NOBODY).is_ok());
     }

@@ -13,7 +13,7 @@ use super::caller::Holder;
 /// How long a session lasts.
 pub const SESSION_HOURS: u64 = 12;
 const LIFE: Duration = Duration::from_secs(SESSION_HOURS * 3600);
-/// Sessions at a time; the oldest gives way.
+/// Sessions at a time; the oldest of whoever has most gives way, so that nobody signs others out.
 const MOST: usize = 1000;
 const NAME: &str = "pm2_poller_session";
 
@@ -68,8 +68,14 @@ impl Sessions {
         let (cookie, id) = (random::<32>()?, random::<8>()?);
         self.0.retain(|_, session| session.begun.elapsed() < LIFE);
         if self.0.len() >= MOST {
-            let oldest = self.0.iter().min_by_key(|(_, session)| session.begun);
-            if let Some(oldest) = oldest.map(|(hash, _)| *hash) {
+            let mut counts: HashMap<i64, usize> = HashMap::new();
+            for session in self.0.values() {
+                *counts.entry(session.holder).or_default() += 1;
+            }
+            let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(holder, _)| holder);
+            let theirs = self.0.iter().filter(|(_, session)| Some(session.holder) == most);
+            let oldest = theirs.min_by_key(|(_, session)| session.begun).map(|(hash, _)| *hash);
+            if let Some(oldest) = oldest {
                 self.0.remove(&oldest);
             }
         }
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sessions_end_and_the_oldest_gives_way() {
+    async fn sessions_end_and_the_oldest_of_who_has_most_gives_way() {
         let from = IpAddr::from([127, 0, 0, 1]);
         let mut sessions = Sessions::default();
         let found = |sessions: &mut Sessions, cookie: &str, since: i64| {
@@ -185,10 +191,13 @@ mod tests {
             !sessions.goes_on(&id, Time::from_millis(8)) && !sessions.goes_on("x", Time::now())
         );
         tokio::time::advance(Duration::from_secs(1)).await;
+        let second = sessions.begin(&holder(2, 7), from).unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
         for _ in 0..MOST {
             sessions.begin(&holder(2, 7), from).unwrap();
         }
-        assert_eq!((sessions.0.len(), found(&mut sessions, &first, 7)), (MOST, None));
+        assert_eq!((sessions.0.len(), found(&mut sessions, &second, 7)), (MOST, None));
+        assert_eq!(found(&mut sessions, &first, 7), Some(1), "somebody else began them");
         let last = sessions.begin(&holder(3, 7), from).unwrap();
         tokio::time::advance(LIFE).await;
         assert_eq!(found(&mut sessions, &last, 7), None);

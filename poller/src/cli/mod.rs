@@ -101,6 +101,14 @@ async fn store(config: &Config) -> Result<Store, Failure> {
     Store::open(&config.database).await.map_err(storage)
 }
 
+/// The same for who looks or takes away: a wrong path makes no database.
+async fn present_store(config: &Config) -> Result<Store, Failure> {
+    if !config.database.exists() {
+        return Err(usage(format!("{}: there is no such file", config.database.display())));
+    }
+    store(config).await
+}
+
 /// One line on stdout. A reader that went away is not an error.
 fn say(line: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{line}") {

@@ -32,7 +32,7 @@ async fn test(matches: &ArgMatches) -> Result<(), Failure> {
     let receivers: Vec<_> = config.notify.iter().filter(wanted).collect();
     if receivers.is_empty() {
         let known: Vec<&str> = config.notify.iter().map(|it| it.name.as_str()).collect();
-        return Err(match name {
+        return Err(match name.filter(|_| !known.is_empty()) {
             Some(name) => usage(format!("no [[notify]] is called {name:?}: {}", known.join(", "))),
             None => usage("there is no [[notify]] in the configuration"),
         });

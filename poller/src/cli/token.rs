@@ -4,7 +4,7 @@ use service::{Exit, Failure};
 use wire::Time;
 
 use super::limits::{args, expires_at, limits, role};
-use super::{config, done, say, storage, store, usage, with_settings};
+use super::{config, done, present_store, say, storage, store, usage, with_settings};
 use crate::access::described;
 use crate::config::word;
 use crate::store::{NewAudit, NewToken};
@@ -67,7 +67,7 @@ async fn create(matches: &ArgMatches) -> Result<(), Failure> {
 
 async fn list(matches: &ArgMatches) -> Result<(), Failure> {
     let config = config(matches)?;
-    let store = store(&config).await?;
+    let store = present_store(&config).await?;
     let tokens = store.tokens().await;
     store.close().await;
     let now = Time::now();
@@ -91,7 +91,7 @@ async fn list(matches: &ArgMatches) -> Result<(), Failure> {
 async fn revoke(matches: &ArgMatches) -> Result<(), Failure> {
     let config = config(matches)?;
     let name = matches.get_one::<String>("name").cloned().unwrap_or_default();
-    let store = store(&config).await?;
+    let store = present_store(&config).await?;
     let revoked = store.revoke_token(name.clone(), audit("token revoke", &name, None), true).await;
     store.close().await;
     if !revoked.map_err(storage)? {

@@ -9,7 +9,7 @@ use service::{Exit, Failure};
 use wire::Time;
 
 use super::limits::{args, expires_at, limits, role};
-use super::{config, done, say, storage, store, usage, with_settings};
+use super::{config, done, present_store, say, storage, store, usage, with_settings};
 use crate::access::{acceptable, described, hash};
 use crate::config::word;
 use crate::store::{NewAudit, NewUser, UserChange};
@@ -73,7 +73,7 @@ async fn passwd(matches: &ArgMatches) -> Result<(), Failure> {
     let name = name(matches)?;
     let password = Some(new_password(&name)?);
     let change = UserChange { password, ..UserChange::default() };
-    let store = store(&config).await?;
+    let store = present_store(&config).await?;
     let audit = audit("user password", &name, None);
     let changed = store.change_user(name.clone(), change, audit, true).await;
     store.close().await;
@@ -85,7 +85,7 @@ async fn passwd(matches: &ArgMatches) -> Result<(), Failure> {
 
 async fn list(matches: &ArgMatches) -> Result<(), Failure> {
     let config = config(matches)?;
-    let store = store(&config).await?;
+    let store = present_store(&config).await?;
     let users = store.users().await;
     store.close().await;
     let now = Time::now();
@@ -105,7 +105,7 @@ async fn list(matches: &ArgMatches) -> Result<(), Failure> {
 async fn remove(matches: &ArgMatches) -> Result<(), Failure> {
     let config = config(matches)?;
     let name = name(matches)?;
-    let store = store(&config).await?;
+    let store = present_store(&config).await?;
     // Who sits here can always make another admin.
     let removed = store.remove_user(name.clone(), audit("user remove", &name, None), true).await;
     store.close().await;
@@ -119,7 +119,7 @@ async fn remove(matches: &ArgMatches) -> Result<(), Failure> {
 fn new_password(name: &str) -> Result<String, Failure> {
     let at_terminal = std::io::stdin().is_terminal();
     let password = ask("Password: ", at_terminal)?;
-    acceptable(name, &password).map_err(usage)?;
+    acceptable(name, &password).map_err(|wrong| usage(format!("password: {wrong}")))?;
     if at_terminal && ask("Again: ", true)? != password {
         return Err(usage("password: the two are not the same"));
     }

@@ -177,6 +177,7 @@ async fn connect(client: &Client, target: &Target) -> Result<Stream, CallError> 
     let name = ServerName::try_from(host).map_err(|error| failed(&error))?;
     let connector = TlsConnector::from(client.encryption(tls)?);
     let stream = connector.connect(name, stream).await.map_err(|error| failed(&error))?;
+    client.seen.put(&target.url, stream.get_ref().1);
     Ok(Stream::Encrypted(Box::new(stream)))
 }
 

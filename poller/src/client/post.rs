@@ -30,15 +30,14 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body);
         let start = Instant::now();
-        let answer = async {
-            let response = request.send().await.map_err(told)?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            // One that goes on and on is cut off: what it says is known.
-            let _ = read(response, MAX_IGNORED).await;
-            Ok((status, headers))
-        };
-        tokio::time::timeout(time, answer)
+        let response = tokio::time::timeout(time, request.send())
             .await
-            .unwrap_or_else(|_| Err(CallError::Timeout(start.elapsed())))
+            .map_err(|_| CallError::Timeout(start.elapsed()))?
+            .map_err(told)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        // One that goes on and on, or stalls, is cut off: what it says is known.
+        let rest = read(response, MAX_IGNORED);
+        let _ = tokio::time::timeout(time.saturating_sub(start.elapsed()), rest).await;
+        Ok((status, headers))
     }
 }

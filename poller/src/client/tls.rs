@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -160,7 +160,7 @@ impl ClientTls {
     ///
     /// # Errors
     /// A file has become wrong.
-    pub(super) fn config(&self, seen: Seen) -> Result<ClientConfig, String> {
+    pub(super) fn config(&self) -> Result<ClientConfig, String> {
         let verifier = Verifier {
             trust: match &self.fingerprint {
                 Some(fingerprint) => Trust::One(fingerprint.clone()),
@@ -168,7 +168,6 @@ impl ClientTls {
             },
             server_name: self.server_name.clone(),
             provider: provider(),
-            seen,
         };
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -176,6 +175,9 @@ impl ClientTls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
+        // A session that is taken up again shows no certificate: one that has expired, or whose authority
+        // is trusted no longer, would go on.
+        config.resumption = Resumption::disabled();
         if let (Some(cert), Some(key)) = (&self.cert_file, &self.key_file) {
             let (own, key_path) = (cert.clone(), key.clone());
             let watched = Watched::new(vec![cert.clone(), key.clone()], move || {
@@ -232,18 +234,21 @@ impl ResolvesClientCert for Own {
     }
 }
 
-/// When the certificates that hosts showed end being good, by host.
+/// When the certificates that exporters showed end being good, by the exporters' addresses: several
+/// of a host are several.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen(Arc<Mutex<BTreeMap<String, Time>>>);
 
 impl Seen {
-    pub(super) fn get(&self, host: &str) -> Option<Time> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+    pub(super) fn get(&self, url: &str) -> Option<Time> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(url).copied()
     }
 
-    fn put(&self, host: String, der: &[u8]) {
-        if let Some(time) = certificate::not_after(der) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host, time);
+    /// Of a connection that was just made to `url`.
+    pub(super) fn put(&self, url: &str, connection: &rustls::ClientConnection) {
+        let shown = connection.peer_certificates().and_then(<[_]>::first);
+        if let Some(time) = shown.and_then(|der| certificate::not_after(der)) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_owned(), time);
         }
     }
 }
@@ -259,7 +264,6 @@ struct Verifier {
     trust: Trust,
     server_name: Option<String>,
     provider: Arc<CryptoProvider>,
-    seen: Seen,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -271,7 +275,7 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = match &self.trust {
+        match &self.trust {
             Trust::One(expected) if Fingerprint::of(end_entity) == *expected => {
                 Ok(ServerCertVerified::assertion())
             }
@@ -291,11 +295,7 @@ impl ServerCertVerifier for Verifier {
                     now,
                 )
             }
-        };
-        if verified.is_ok() {
-            self.seen.put(server_name.to_str().into_owned(), end_entity);
         }
-        verified
     }
 
     fn verify_tls12_signature(

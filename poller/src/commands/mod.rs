@@ -33,7 +33,7 @@ use crate::access::{Access, Caller, Role};
 use crate::client::Client;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
-use crate::store::{Inserted, Store, StoredCommand};
+use crate::store::{Inserted, Keyed, Store, StoredCommand};
 
 /// Commands under way at a time, of all servers and of one.
 const MOST: usize = 256;
@@ -211,17 +211,23 @@ impl Commands {
             tracing::error!(%error, "no random numbers");
             unavailable("no random numbers for the command's id")
         })?;
-        let target = match self.allowed(&request) {
-            Ok(target) => target,
-            Err(problem) => {
-                self.refuse(&id, &request, &problem).await;
-                return Err(problem.on_record());
-            }
-        };
         let body = request.order.body(&request.target, request.action).map_err(|error| {
             tracing::error!(%error, "a command could not be written as JSON");
             ProblemResponse::bad_request("body: it cannot be passed on")
         })?;
+        let target = match self.allowed(&request) {
+            Ok(target) => target,
+            Err(problem) => {
+                // What it is refused for now may not have been so the first time.
+                let Request { caller, server, action, .. } = &request;
+                let may = caller.may_see(server) && caller.require_action(*action).is_ok();
+                if let Some(before) = self.keyed(caller, request.key.as_ref(), may).await? {
+                    return self.before(&request, &body, before).map(Begun::Before);
+                }
+                self.refuse(&id, &request, &problem).await;
+                return Err(problem.on_record());
+            }
+        };
         let timeout = *self.timeout.read().unwrap_or_else(PoisonError::into_inner);
         let timeout = request.order.timeout(request.action, timeout);
         let status = request.queue.map_or(CommandStatus::Running, |_| CommandStatus::Queued);
@@ -236,10 +242,7 @@ impl Commands {
         match self.store.insert_command(new.clone()).await {
             Ok(Inserted::New) => {}
             Ok(Inserted::Before(before)) => {
-                return self.again(&request, &body, *before).map(Begun::Before);
-            }
-            Ok(Inserted::KeyOfSelection(before)) => {
-                return Err(selection::key_of_another(&before));
+                return self.before(&request, &body, before).map(Begun::Before);
             }
             Err(error) => {
                 self.metrics.store_errors.with_label_values(&[error.label()]).inc();
@@ -306,13 +309,32 @@ impl Commands {
         }
     }
 
+    /// What a caller who may still ask for such a thing has used a key for.
+    async fn keyed(
+        &self,
+        caller: &Caller,
+        key: Option<&String>,
+        may: bool,
+    ) -> Result<Option<Keyed>, ProblemResponse> {
+        let (true, Some(token), Some(key)) = (may, caller.token(), key) else { return Ok(None) };
+        self.store.keyed(token, key.clone()).await.map_err(|error| {
+            self.metrics.store_errors.with_label_values(&[error.label()]).inc();
+            tracing::error!(%error, "it cannot be looked up what a key was used for");
+            unavailable("what the Idempotency-Key was used for cannot be read, so nothing was sent")
+        })
+    }
+
     /// What a repeated key gives.
-    fn again(
+    fn before(
         &self,
         request: &Request,
         body: &[u8],
-        before: StoredCommand,
+        before: Keyed,
     ) -> Result<Arc<StoredCommand>, ProblemResponse> {
+        let before = match before {
+            Keyed::Command(before) => *before,
+            Keyed::Selection(before) => return Err(selection::key_of_another(&before)),
+        };
         let same_body = match &before.body_hash {
             Some(hash) => hash[..] == Order::hash(body, &before.record.id),
             // Of a version whose commands took nothing.

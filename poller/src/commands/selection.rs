@@ -23,7 +23,9 @@ use super::order::Order;
 use super::record::new_id;
 use super::{Commands, millis, unavailable};
 use crate::access::Caller;
-use crate::store::{Canceller, NewAudit, NewCommand, NewSelection, Selected, StoredSelection};
+use crate::store::{
+    Canceller, Keyed, NewAudit, NewCommand, NewSelection, Selected, StoredSelection,
+};
 
 /// Most parts, and most that run at a time.
 const MOST: usize = 2000;
@@ -57,7 +59,7 @@ pub struct Select {
 
 /// One, or several.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a server's id, or a list of them,")]
 pub enum Servers {
     /// One.
     One(ServerId),
@@ -162,7 +164,14 @@ impl Commands {
         })?;
         let parts = match self.parts(&rollout, &id).await {
             Ok(parts) => parts,
-            Err(problem) => return Err(self.refuse_rollout(&rollout, problem).await),
+            Err(problem) => {
+                // What it is refused for now may not have been so the first time.
+                let may = rollout.caller.require_action(rollout.action).is_ok();
+                return match self.keyed(&rollout.caller, rollout.key.as_ref(), may).await? {
+                    Some(before) => self.rolled_before(before, &whole).await,
+                    None => Err(self.refuse_rollout(&rollout, problem).await),
+                };
+            }
         };
         let body = rollout.order.body(&rollout.target, rollout.action).map_err(|error| {
             tracing::error!(%error, "a command could not be written as JSON");
@@ -188,11 +197,7 @@ impl Commands {
         };
         match self.store.insert_selection(new).await {
             Ok(Selected::New) => {}
-            Ok(Selected::Before(before)) => {
-                let before = self.rolled_before(&before, &whole).await?;
-                return Ok(BegunRollout::Before(Box::new(before)));
-            }
-            Ok(Selected::KeyOfCommand(before)) => return Err(key_of_another(&before)),
+            Ok(Selected::Before(before)) => return self.rolled_before(before, &whole).await,
             Err(error) => {
                 self.metrics.store_errors.with_label_values(&[error.label()]).inc();
                 tracing::error!(%error, "a selection could not be put on record and was not begun");
@@ -278,9 +283,13 @@ impl Commands {
 
     async fn rolled_before(
         &self,
-        id: &CommandId,
+        before: Keyed,
         body: &[u8],
-    ) -> Result<StoredSelection, ProblemResponse> {
+    ) -> Result<BegunRollout, ProblemResponse> {
+        let id = match &before {
+            Keyed::Selection(id) => id,
+            Keyed::Command(before) => return Err(key_of_another(&before.record.id)),
+        };
         let before = self.rolled(id).await?;
         let hash = before.body_hash.as_deref().unwrap_or_default();
         if hash != Order::hash(body, id) {
@@ -291,7 +300,7 @@ impl Commands {
             let problem = ProblemResponse::new(StatusCode::CONFLICT, "in_progress", detail);
             return Err(problem.at(format!("/api/commands/{id}")));
         }
-        Ok(before)
+        Ok(BegunRollout::Before(Box::new(before)))
     }
 
     async fn rolled(&self, id: &CommandId) -> Result<StoredSelection, ProblemResponse> {

@@ -102,7 +102,7 @@ pub fn is_https(url: &str) -> bool {
     url.starts_with("https://")
 }
 
-/// A group or tag: 1 to 64 bytes without control characters or commas.
+/// A group or tag: 1 to 64 bytes without control characters or commas, nor spaces at its ends.
 ///
 /// # Errors
 /// A sentence that names the text and what is allowed.
@@ -115,7 +115,8 @@ pub fn word(text: &str) -> Result<String, String> {
     }
     let shown: String = text.chars().take(MAX_WORD).collect();
     Err(format!(
-        "{shown:?} is not allowed: 1 to {MAX_WORD} bytes without commas or control characters"
+        "{shown:?} is not allowed: 1 to {MAX_WORD} bytes without commas or control characters, and no \
+         spaces at its ends"
     ))
 }
 

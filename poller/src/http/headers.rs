@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use service::gzip::accepts_gzip;
 use service::problem::{OnRecord, ProblemResponse};
 
 use super::Peer;
@@ -63,6 +64,18 @@ pub(super) async fn refusals_are_on_record(
         app.access.refused(caller.as_ref().ok(), address, subject, detail).await;
     }
     response
+}
+
+/// Answers are packed by gzip for who takes that, and everybody else gets them as they are: what is asked for
+/// may be a command, and is not done only to answer 406 (RFC 9110, 12.5.3, leaves that open).
+pub(super) async fn gzip_or_as_it_is(mut request: Request, next: Next) -> Response {
+    let gzip = accepts_gzip(request.headers());
+    let headers = request.headers_mut();
+    headers.remove(header::ACCEPT_ENCODING);
+    if gzip {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    next.run(request).await
 }
 
 /// The headers of every answer; and the count of answers.

@@ -49,6 +49,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .layer(from_fn(headers::deadline))
         .layer(CompressionLayer::new().gzip(true).compress_when(packed()))
+        .layer(from_fn(headers::gzip_or_as_it_is))
         .layer(from_fn_with_state(Arc::clone(&app), headers::every_answer))
         .with_state(app)
 }

@@ -10,8 +10,11 @@ use wire::Time;
 use super::book::{Message, Notice};
 use super::receiver::{Kind, Receiver};
 
-/// Most alerts that a text for people spells out, and the longest description in it.
+/// Most characters of a text for people: Discord, which takes what is for Slack, refuses more than 2,000.
+const MAX_TEXT: usize = 1_950;
+/// Most alerts that it spells out, and the longest summary and description of one.
 const MAX_LINES: usize = 20;
+const MAX_SUMMARY: usize = 300;
 const MAX_DESCRIPTION: usize = 500;
 /// Alertmanager takes an alert for over that is not repeated for so many intervals.
 const REPEATS: u32 = 4;
@@ -118,22 +121,24 @@ fn page(notice: &Notice, receiver: &Receiver) -> Option<String> {
 
 /// How a text for people is marked up.
 struct Markup {
-    escape: fn(&str) -> String,
+    /// What stands for a character that means something else there.
+    escape: fn(char) -> Option<&'static str>,
     bold: &'static str,
     quote: &'static str,
     link: fn(&str, &str) -> String,
 }
 
-const PLAIN: Markup = Markup {
-    escape: str::to_owned,
-    bold: "",
-    quote: "  ",
-    link: |name, url| format!("{name}: {url}"),
-};
+const PLAIN: Markup =
+    Markup { escape: |_| None, bold: "", quote: "  ", link: |name, url| format!("{name}: {url}") };
 
-/// Slack's `mrkdwn`; without these three characters nobody is addressed and nothing is linked.
+/// Slack's `mrkdwn`: without these three characters nobody is addressed and nothing is linked.
 const SLACK: Markup = Markup {
-    escape: |text| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+    escape: |letter| match letter {
+        '&' => Some("&amp;"),
+        '<' => Some("&lt;"),
+        '>' => Some("&gt;"),
+        _ => None,
+    },
     bold: "*",
     quote: ">",
     link: |name, url| format!("<{url}|{name}>"),
@@ -151,32 +156,72 @@ fn title(message: &Message) -> String {
     }
 }
 
-fn text(message: &Message, receiver: &Receiver, markup: &Markup) -> String {
-    let Markup { escape, bold, quote, link } = markup;
-    let mut lines = vec![format!("{bold}{}{bold}", title(message))];
-    for notice in message.notices.iter().take(MAX_LINES) {
-        let (severity, summary) = (notice.key.severity(), notice.key.summary());
-        let status = status(notice).to_uppercase();
-        lines.push(format!(
-            "{bold}{status} {severity}:{bold} {}",
-            escape(&summary),
-            severity = severity.as_str()
-        ));
-        if notice.ended.is_none() {
-            let said: String = notice.description.chars().take(MAX_DESCRIPTION).collect();
-            lines.push(format!("{quote}{}", escape(&said).replace('\n', " ")));
+impl Markup {
+    /// A line of others' words, which are not all known to mean well, in at most so many characters:
+    /// nobody is addressed in it by an `@`, and no address in it becomes a link.
+    fn line(&self, words: &str, most: usize) -> String {
+        const NOTHING: char = '\u{200b}';
+        let (mut line, mut length) = (String::new(), 0);
+        for letter in words.chars() {
+            let apart = letter == '@' || (letter == '/' && line.ends_with(":/"));
+            let stands = (self.escape)(letter);
+            length += stands.map_or(1, str::len) + usize::from(apart);
+            if length >= most {
+                line.push('…');
+                break;
+            }
+            match stands {
+                Some(text) => line.push_str(text),
+                None if letter.is_control() => line.push(' '),
+                None => line.push(letter),
+            }
+            line.extend(apart.then_some(NOTHING));
         }
-        let since = format!("since {}", brief(notice.since));
-        let over = notice.ended.map(|end| format!("until {}", brief(end)));
-        let links = [("page", page(notice, receiver)), ("runbook", runbook(notice, receiver))];
-        let links = links.into_iter().filter_map(|(name, url)| Some(link(name, &url?)));
-        let parts: Vec<String> = std::iter::once(since).chain(over).chain(links).collect();
-        lines.push(format!("{quote}{}", parts.join(", ")));
+        line
     }
-    if message.notices.len() > MAX_LINES {
-        lines.push(format!("… and {} more", message.notices.len() - MAX_LINES));
+
+    /// What is said of one alert.
+    fn notice(&self, notice: &Notice, receiver: &Receiver) -> String {
+        let Self { bold, quote, link, .. } = self;
+        let status = status(notice).to_uppercase();
+        let summary = self.line(&notice.key.summary(), MAX_SUMMARY);
+        let severity = notice.key.severity().as_str();
+        let mut text = format!("{bold}{status} {severity}:{bold} {summary}");
+        if notice.ended.is_none() {
+            text += &format!("\n{quote}{}", self.line(&notice.description, MAX_DESCRIPTION));
+        }
+        text += &format!("\n{quote}since {}", brief(notice.since));
+        if let Some(end) = notice.ended {
+            text += &format!(", until {}", brief(end));
+        }
+        for (name, url) in
+            [("page", page(notice, receiver)), ("runbook", runbook(notice, receiver))]
+        {
+            // Names in it may make it very long, and what is cut off leads nowhere.
+            if let Some(url) = url.filter(|url| url.len() <= MAX_DESCRIPTION) {
+                text += &format!(", {}", link(name, &url));
+            }
+        }
+        text
     }
-    lines.join("\n")
+}
+
+fn text(message: &Message, receiver: &Receiver, markup: &Markup) -> String {
+    let bold = markup.bold;
+    let mut text = format!("{bold}{}{bold}", title(message));
+    let mut length = text.chars().count();
+    let all = message.notices.len();
+    for (told, notice) in message.notices.iter().enumerate() {
+        let rest = format!("\n… and {} more", all - told);
+        let one = markup.notice(notice, receiver);
+        length += 1 + one.chars().count();
+        if told == MAX_LINES || length + rest.chars().count() > MAX_TEXT {
+            return text + &rest;
+        }
+        text.push('\n');
+        text += &one;
+    }
+    text
 }
 
 /// To the second.

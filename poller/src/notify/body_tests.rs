@@ -129,7 +129,42 @@ fn a_storm_is_cut_short_for_people() {
         })
         .collect();
     let storm = Message { notices, left: 50, ..message() };
-    let text = body(&storm, &with(Kind::Slack));
-    assert!(text.len() < 20_000 && text.contains("… and 80 more"), "{}", text.len());
-    assert!(text.contains("PM2: 100 firing, 50 more follow"), "{text}");
+    let slack = |message: &Message| {
+        let body: Value = serde_json::from_str(&body(message, &with(Kind::Slack))).unwrap();
+        body["text"].as_str().unwrap().to_owned()
+    };
+    let text = slack(&storm);
+    assert!((1_000..=1_950).contains(&text.chars().count()), "{}", text.len());
+    assert!(text.starts_with("*PM2: 100 firing, 50 more follow*\n"), "{text}");
+    assert!(text.ends_with("\n… and 98 more"), "{text}");
+    // What is short is told of as many as people read.
+    let mut brief = storm.clone();
+    brief.notices.iter_mut().for_each(|notice| notice.ended = Some(message().time));
+    let plain = Receiver { page_url: None, runbook_url: None, ..with(Kind::Slack) };
+    let told: Value = serde_json::from_str(&body(&brief, &plain)).unwrap();
+    let lines = told["text"].as_str().unwrap().lines().count();
+    assert!((25..=2 + 2 * 20).contains(&lines), "{lines}");
+    // The longest words that there can be are still told.
+    let mut worst = storm;
+    worst.notices[0].key.labels.insert("name".to_owned(), "<\u{1f600}&".repeat(85));
+    worst.notices[0].description = "&".repeat(5_000);
+    let text = slack(&worst);
+    assert!(text.chars().count() <= 1_950 && text.contains("FIRING critical:"), "{text}");
+    assert!(text.ends_with(" more"), "{text}");
+}
+
+#[test]
+fn others_words_address_nobody_and_link_to_nothing() {
+    let mut told = message();
+    told.notices[0].key.labels.insert("name".to_owned(), "@everyone".to_owned());
+    told.notices[0].description = "see https://evil.example/?a=/b or\r\n@here".to_owned();
+    let template = Template::parse("{\"body\": {{ text }}}").unwrap();
+    for (kind, field) in [(Kind::Slack, "text"), (Kind::Webhook(Some(template)), "body")] {
+        let whole: Value = serde_json::from_str(&body(&told, &with(kind))).unwrap();
+        let text = whole[field].as_str().unwrap();
+        assert!(text.contains("@\u{200b}everyone on vm1"), "{text}");
+        let said = "see https://\u{200b}evil.example/?a=/b or  @\u{200b}here\n";
+        assert!(text.contains(said), "{text}");
+        assert!(text.contains("https://wiki.example/pm2/"), "ours do: {text}");
+    }
 }

@@ -197,12 +197,12 @@ impl Notifier<'_> {
     async fn look(&mut self) {
         self.clock.compare(Time::now());
         let (now, behind) = (self.clock.now(), self.clock.behind);
-        let (members, own) = (self.app.fleet.all(), self.own(now));
+        let (members, own) = (self.app.fleet.all(), self.own(now.plus_millis(behind)));
         let stale_after = self.app.fleet.stale_after();
         let mut findings = Vec::new();
         for some in members.chunks(AT_ONCE) {
             let servers: Vec<Seen<'_>> =
-                some.iter().map(|member| self.seen(member, stale_after)).collect();
+                some.iter().map(|member| self.seen(member, stale_after, own.day)).collect();
             self.signs.look(now, &servers, &mut findings);
             tokio::task::yield_now().await;
         }
@@ -284,8 +284,9 @@ impl Notifier<'_> {
         }
     }
 
-    fn seen<'a>(&self, member: &'a Member, stale_after: Duration) -> Seen<'a> {
+    fn seen<'a>(&self, member: &'a Member, stale_after: Duration, day: Time) -> Seen<'a> {
         Seen {
+            day,
             id: &member.target.id,
             group: &member.target.group,
             tags: &member.target.tags,
@@ -300,11 +301,12 @@ impl Notifier<'_> {
         }
     }
 
-    fn own(&self, now: Time) -> Own {
+    fn own(&self, day: Time) -> Own {
         let metrics = &self.app.metrics;
         let (polls, late) = metrics.late_polls();
         let errors = ["busy", "full", "failed"];
         Own {
+            day,
             instance: self.instance.clone(),
             polls,
             late,
@@ -312,7 +314,7 @@ impl Notifier<'_> {
                 .map(|kind| (kind, metrics.store_errors.with_label_values(&[kind]).get()))
                 .to_vec(),
             certificate: self.app.tls.as_ref().and_then(|tls| tls.expires_at()),
-            tokens: self.app.access.expiries(now),
+            tokens: self.app.access.expiries(day),
             server_files: metrics.server_files_used(),
             conflicts: metrics.server_conflicts.get().unsigned_abs(),
             config_refused: metrics.reload_ok.get() == 0,

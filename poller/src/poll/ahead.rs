@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wire::{Entry, JournalPage, Record, Time};
+use wire::{Entry, JournalPage, Record, State, Time};
 
 /// A server's clock may be ahead by so much, in milliseconds.
 pub(super) const AHEAD: i64 = 60_000;
@@ -39,6 +39,37 @@ impl Ahead {
             Future::Refused
         } else {
             Future::SetRight
+        }
+    }
+}
+
+/// Times in what a server says of the present that have not come, though its clock is right now: a clock
+/// that was set back leaves such ones. When it was is not known; it was there, so what has to have a time
+/// has the present one.
+pub(super) fn forget_ahead(state: &mut State, now: Time) {
+    let is_ahead = |time: &Time| time.millis_since(now) > AHEAD;
+    let forget = |time: &mut Option<Time>| *time = time.filter(|time| !is_ahead(time));
+    let clamp = |time: &mut Time| {
+        if is_ahead(time) {
+            *time = now;
+        }
+    };
+    clamp(&mut state.exporter.started_at);
+    let homes = state.homes.iter_mut().chain([&mut state.pm2]);
+    homes.filter_map(|pm2| pm2.confirmed_at.as_mut()).for_each(clamp);
+    if let Some(host) = &mut state.host {
+        forget(&mut host.booted_at);
+    }
+    for process in &mut state.processes {
+        forget(&mut process.started_at);
+        if let Some(exit) = &mut process.last_exit {
+            clamp(&mut exit.at);
+        }
+    }
+    for slot in &mut state.slots {
+        forget(&mut slot.deployed_at);
+        if let Some(more) = &mut slot.more {
+            forget(&mut more.last_deploy_at);
         }
     }
 }

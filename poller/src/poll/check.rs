@@ -9,7 +9,7 @@ use wire::{
     Time,
 };
 
-use super::ahead::{AHEAD, Corrected, Future, set_right};
+use super::ahead::{AHEAD, Corrected, Future, forget_ahead, set_right};
 use super::failure::{Failure, Reason};
 use super::flood;
 use crate::store::Cursor;
@@ -75,8 +75,9 @@ pub(super) fn check(
         }
         record(entry)?;
     }
-    if let Some(found) = &page.state {
+    if let Some(found) = &mut page.state {
         state(found, now)?;
+        forget_ahead(found, now);
     }
     let cursor = Cursor { epoch: page.journal.epoch.clone(), after: page.after };
     let begin = page.after - page.entries.len() as u64;
@@ -161,8 +162,10 @@ fn state(state: &State, now: Time) -> Verdict {
         text("state.exporter", value, MAX_NAME)?;
     }
     limit("state.exporter.token_expiries", exporter.token_expiries.len(), MAX_TOKENS)?;
+    let mut tokens = HashSet::new();
     for token in &exporter.token_expiries {
         text("state.exporter.token_expiries", &token.name, MAX_NAME)?;
+        unique("token", &token.name, tokens.insert(&token.name))?;
     }
     limit("state.homes", state.homes.len(), MAX_HOMES)?;
     let mut homes = HashSet::new();

@@ -44,27 +44,55 @@ impl Known {
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Files(BTreeMap<PathBuf, Known>);
+pub struct Files {
+    known: BTreeMap<PathBuf, Known>,
+    /// Paths with a `*` whose folder cannot be read, nor has been since the program began, and why not.
+    away: BTreeMap<PathBuf, String>,
+}
 
 impl Files {
-    /// No file is known.
+    /// No file is known, and none is away.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.known.is_empty() && self.away.is_empty()
     }
 
     /// Every server of every good version, by the names of the files.
     pub(super) fn servers(&self) -> impl Iterator<Item = &Listed> {
-        self.0.values().flat_map(|known| known.servers.iter().flat_map(|servers| servers.iter()))
+        self.known
+            .values()
+            .flat_map(|known| known.servers.iter().flat_map(|servers| servers.iter()))
     }
 
     /// Every file, and what is wrong with it.
     pub fn all(&self) -> impl Iterator<Item = (&Path, Option<&str>)> {
-        self.0.iter().map(|(path, known)| (path.as_path(), known.error.as_deref()))
+        let known = self.known.iter().map(|(path, known)| (path.as_path(), known.error.as_deref()));
+        known.chain(self.away.iter().map(|(path, error)| (path.as_path(), Some(error.as_str()))))
     }
 
     /// Whether some file was never read in a good version.
     pub(super) fn has_unread(&self) -> bool {
-        self.0.values().any(|known| known.servers.is_none())
+        !self.away.is_empty() || self.known.values().any(|known| known.servers.is_none())
+    }
+
+    /// Takes down which folders are away of which no file is known. Says whether one is away no more.
+    fn note_away(&mut self, paths: &[PathBuf], folders: &BTreeMap<PathBuf, String>) -> bool {
+        let of = |path: &PathBuf| {
+            let folder = path.parent().filter(|_| has_star(path));
+            let error = folders.get(folder?)?;
+            if self.known.keys().any(|known| known.parent() == folder) {
+                return None;
+            }
+            Some((path.clone(), format!("its folder cannot be read: {error}")))
+        };
+        let away: BTreeMap<PathBuf, String> = paths.iter().filter_map(of).collect();
+        for (path, error) in &away {
+            if self.away.get(path) != Some(error) {
+                tracing::error!(file = %path.display(), "not used: {error}");
+            }
+        }
+        let is_back = self.away.keys().any(|path| !away.contains_key(path));
+        self.away = away;
+        is_back
     }
 
     /// Looks at the files that these paths mean, reads those that changed, or all when `again`,
@@ -72,7 +100,7 @@ impl Files {
     pub(super) fn look(&mut self, paths: &[PathBuf], tls: &ClientTls, again: bool) -> bool {
         let Found { files: found, away } = found(paths);
         let mut changed = false;
-        self.0.retain(|path, known| {
+        self.known.retain(|path, known| {
             // Nobody can say then that the file is gone.
             if let Some(error) = path.parent().and_then(|folder| away.get(folder)) {
                 known.fail(path, format!("its folder cannot be read: {error}"), false);
@@ -89,7 +117,7 @@ impl Files {
             stays
         });
         for path in found {
-            let known = self.0.entry(path.clone()).or_default();
+            let known = self.known.entry(path.clone()).or_default();
             let sign = Sign::of(&path);
             let looked_at = known.servers.is_some() || known.error.is_some();
             let back = std::mem::take(&mut known.away);
@@ -109,7 +137,7 @@ impl Files {
                 Err(error) => known.fail(&path, error, !same),
             }
         }
-        changed
+        self.note_away(paths, &away) || changed
     }
 }
 
@@ -121,6 +149,11 @@ fn read(path: &Path, tls: &ClientTls) -> Result<Vec<Listed>, String> {
     let text = service::files::text(path, MOST)?;
     let json = path.extension().is_some_and(|ending| ending == "json");
     parse(&text, json, path.parent().unwrap_or(Path::new("")), tls)
+}
+
+/// Whether the last part of a path stands for several files.
+fn has_star(path: &Path) -> bool {
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.contains('*'))
 }
 
 /// What paths mean.
@@ -137,7 +170,7 @@ fn found(paths: &[PathBuf]) -> Found {
     let mut all = Found::default();
     for path in paths {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        if !name.contains('*') {
+        if !has_star(path) {
             all.files.insert(path.clone());
             continue;
         }
@@ -145,7 +178,7 @@ fn found(paths: &[PathBuf]) -> Found {
         let read = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let entries = match fs::read_dir(read) {
             Ok(entries) => entries,
-            // One that is not there yet holds nothing yet; one that was there may come back.
+            // It may come back, as what it was.
             Err(error) => {
                 all.away.insert(folder.to_owned(), error.to_string());
                 continue;
@@ -252,5 +285,35 @@ mod tests {
         // The folder is not what is meant any more.
         assert!(files.look(&[], &tls, true));
         assert!(files.is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_is_away_from_the_beginning_may_hold_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let lists = folder.path().join("lists");
+        let (paths, tls) = ([lists.join("*.json"), lists.join("*.yml")], ClientTls::default());
+        let mut files = Files::default();
+        for again in [false, false, true] {
+            assert!(!files.look(&paths, &tls, again));
+            assert!(files.has_unread() && !files.is_empty());
+        }
+        let wrong: Vec<_> = files.all().map(|(path, error)| (path.to_owned(), error)).collect();
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        for (path, error) in wrong {
+            assert!(
+                paths.contains(&path) && error.unwrap().contains("cannot be read"),
+                "{error:?}"
+            );
+        }
+        fs::create_dir(&lists).unwrap();
+        assert!(files.look(&paths, &tls, false), "it is known now that nothing is there");
+        assert!(!files.has_unread() && files.is_empty());
+        fs::write(lists.join("a.json"), r#"[{"targets": ["a:1"]}]"#).unwrap();
+        assert!(files.look(&paths, &tls, false));
+        assert_eq!(files.servers().count(), 1);
+        // What is known of it is not told twice.
+        fs::rename(&lists, folder.path().join("away")).unwrap();
+        assert!(!files.look(&paths, &tls, false));
+        assert_eq!(files.all().count(), 1);
     }
 }

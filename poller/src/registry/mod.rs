@@ -9,7 +9,7 @@ mod files;
 mod sign;
 mod tokens;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -169,6 +169,8 @@ pub struct Registry {
     plan: watch::Sender<Plan>,
     looked: Mutex<Looked>,
     retired: RwLock<Arc<Retired>>,
+    /// What is neither there nor retired, as the file that had it cannot be read.
+    hidden: RwLock<Arc<BTreeSet<ServerId>>>,
 }
 
 impl Registry {
@@ -187,7 +189,8 @@ impl Registry {
         store.servers().await?;
         let plan = watch::channel(plan(&config, &All::new())).0;
         let (looked, retired) = (Mutex::default(), RwLock::default());
-        let this = Self { store, fleet, metrics, configs, plan, looked, retired };
+        let hidden = RwLock::default();
+        let this = Self { store, fleet, metrics, configs, plan, looked, retired, hidden };
         this.look(true).await;
         Ok(this)
     }
@@ -210,6 +213,12 @@ impl Registry {
     /// What is retired.
     pub fn retired(&self) -> Arc<Retired> {
         Arc::clone(&self.retired.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a server was there before, whether it is retired or in a file that cannot be read now.
+    pub fn was(&self, id: &ServerId) -> bool {
+        let hidden = self.hidden.read().unwrap_or_else(PoisonError::into_inner);
+        hidden.contains(id) || self.retired().contains_key(id)
     }
 
     /// Keeps up to date, and the copy of the tokens with it, until `stop`.
@@ -344,12 +353,18 @@ impl Registry {
         }
         // Of a file that was never read nobody knows what is in it.
         let unread = looked.looking.is_running() || looked.files.has_unread();
-        for (id, old) in kept.iter() {
-            let hidden = unread && old.origin == Origin::File.as_str();
-            if old.retired_at.is_none() && !looked.all.contains_key(id) && !hidden {
+        let mut hidden = BTreeSet::new();
+        let missing = |(id, old): &(&ServerId, &Registration)| {
+            old.retired_at.is_none() && !looked.all.contains_key(*id)
+        };
+        for (id, old) in kept.iter().filter(missing) {
+            if unread && old.origin == Origin::File.as_str() {
+                hidden.insert(id.clone());
+            } else {
                 changed.push(Registration { retired_at: Some(now), ..old.clone() });
             }
         }
+        *self.hidden.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hidden);
         if !changed.is_empty() {
             if let Err(error) = self.store.register(changed.clone()).await {
                 tracing::warn!(%error, "what is registered cannot be taken down");

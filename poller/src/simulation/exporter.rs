@@ -43,9 +43,12 @@ pub(super) struct Exporter {
     /// Numbers of events ever told, and moments of samples ever taken.
     pub(super) told: BTreeSet<u64>,
     pub(super) sampled: BTreeSet<i64>,
-    /// Those of them that a journal no longer had at some time, and the life that it began with.
+    /// Those of them that a journal no longer had at some time before the poller asked for what follows
+    /// them, which it does once they are its own; and the life that the journal began with.
     pub(super) gone: BTreeMap<u64, u64>,
     pub(super) gone_samples: BTreeMap<i64, u64>,
+    /// The furthest that the poller ever asked behind in this journal.
+    confirmed: u64,
     /// The life whose answer was the first that the poller kept: what it asked behind.
     first_kept: Option<u64>,
     /// Whether entries were pushed out, or a whole journal was lost.
@@ -80,6 +83,9 @@ impl Exporter {
     }
 
     fn forget(&mut self, entry: &Entry) {
+        if entry.seq <= self.confirmed {
+            return;
+        }
         let journal = self.lives[0];
         match &entry.record {
             Record::Event(event) => {
@@ -145,6 +151,7 @@ impl Exporter {
         for entry in std::mem::take(&mut self.entries) {
             self.forget(&entry);
         }
+        self.confirmed = 0;
         self.lives = vec![self.life];
         self.journals.insert(self.life);
         self.next = 1;
@@ -164,6 +171,9 @@ impl Exporter {
         self.first_kept = self.first_kept.or(life);
         let asked: u64 = query.get("after").and_then(|after| after.parse().ok()).unwrap_or(0);
         let of_this = life.is_none_or(|life| self.lives.contains(&life)) && asked < self.next;
+        if of_this && life.is_some() {
+            self.confirmed = self.confirmed.max(asked);
+        }
         let (after, anew) = (if of_this { asked } else { 0 }, !of_this);
         let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(1000);
         let lost = self.first().saturating_sub(after + 1);

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, query};
 use wire::Time;
 
@@ -98,6 +99,12 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
     if !copy.exists() {
         return Err(StoreError::Failed(format!("{}: there is no such file", copy.display())));
     }
+    if let (Ok(one), Ok(other)) = (fs::canonicalize(copy), fs::canonicalize(database))
+        && one == other
+    {
+        let reason = format!("{}: is the database itself, and no copy", copy.display());
+        return Err(StoreError::Failed(reason));
+    }
     if open::look(copy).await.map_err(|error| error.opening(copy))? == Found::Empty {
         return Err(StoreError::Failed("it is empty".to_owned()).opening(copy));
     }
@@ -107,8 +114,9 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
         return Err(StoreError::Corrupt(reason));
     }
     let partial = beside(database, ".restoring");
+    let given = events_given(database).await;
     let copied = match copy_into(copy, &partial).await {
-        Ok(()) => ask_for_what_waits(&partial).await,
+        Ok(()) => ask_for_what_waits(&partial, given).await,
         Err(error) => Err(error),
     };
     let placed = match copied {
@@ -131,15 +139,48 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// What waited when a copy was made may have been done since: it is not sent, and exporters are asked for
-/// it, as for all that is under way when the poller starts.
-async fn ask_for_what_waits(partial: &Path) -> Result<()> {
+/// it, as for all that is under way when the poller starts. No number of an event is `given` again.
+async fn ask_for_what_waits(partial: &Path, given: i64) -> Result<()> {
     let mut connection = options(partial).connect().await?;
-    let done = query("UPDATE commands SET status = 'running' WHERE status = 'queued'")
-        .execute(&mut connection)
-        .await;
+    let done = async {
+        query("UPDATE commands SET status = 'running' WHERE status = 'queued'")
+            .execute(&mut connection)
+            .await?;
+        begin_events_after(&mut connection, given).await
+    };
+    let done = done.await;
     connection.close().await?;
     done?;
     sync(partial)
+}
+
+/// The last number of an event of the database that was here. If nobody can tell, more than there ever
+/// were: the seconds since 1970.
+async fn events_given(database: &Path) -> i64 {
+    let last = async {
+        let mut connection = options(database).read_only(true).connect().await.ok()?;
+        let last = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'");
+        let last: Option<i64> = last.fetch_optional(&mut connection).await.ok().flatten();
+        let _ = connection.close().await;
+        last
+    };
+    let last = if database.exists() { last.await } else { None };
+    last.unwrap_or_else(|| Time::now().as_millis() / 1000)
+}
+
+/// Whoever comes back to the stream with a number that was given to an event is to miss none.
+async fn begin_events_after(connection: &mut SqliteConnection, given: i64) -> sqlx::Result<()> {
+    query(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'events', 0 \
+         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events')",
+    )
+    .execute(&mut *connection)
+    .await?;
+    query("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events'")
+        .bind(given)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Renames a database and what belongs to it; `None` when there is none.
@@ -236,8 +277,10 @@ impl Store {
                 0
             });
         }
+        let given = events_given(Path::new(&from)).await;
         // What an earlier version wrote has no hashes yet.
         let sealed = self.detached(async |connection| {
+            begin_events_after(connection, given).await?;
             query("UPDATE audit_anchor SET sealed = 0").execute(&mut *connection).await?;
             audit::seal(connection).await
         });
@@ -275,7 +318,7 @@ impl Store {
     /// With a connection of its own that may write: before anything else does.
     async fn detached<T>(
         &self,
-        work: impl AsyncFnOnce(&mut sqlx::sqlite::SqliteConnection) -> Result<T>,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>,
     ) -> Result<T> {
         let mut connection = options(&self.path).foreign_keys(false).connect().await?;
         let done = work(&mut connection).await;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, FromRow, QueryBuilder, Row, query_scalar};
+use sqlx::{Arguments, FromRow, QueryBuilder, Row};
 use wire::{
     Action, CommandId, CommandRecord, CommandStatus, InstanceOutcome, Process, ServerId, SmolStr,
     Target, Time,
 };
 
 use super::audit::{self, NewAudit};
+use super::keys::{self, Keyed};
 use super::writer::Writing;
 use super::{Result, Store, StoreError};
 
@@ -64,10 +65,8 @@ pub struct NewCommand {
 pub enum Inserted {
     /// It is on record.
     New,
-    /// One with the same token and key was there before; nothing was written.
-    Before(Box<StoredCommand>),
-    /// The key is that of a selection.
-    KeyOfSelection(CommandId),
+    /// Its token's key was used before, for this; nothing was written.
+    Before(Keyed),
 }
 
 /// A command as stored: `GET /api/commands/{id}`.
@@ -224,25 +223,10 @@ impl Store {
 }
 
 async fn insert(writing: &mut Writing, command: NewCommand) -> Result<Inserted> {
-    let connection = &mut writing.connection;
-    if let (Some(token), Some(key)) = (command.token, &command.idempotency_key) {
-        let mut sql = QueryBuilder::new(COLUMNS);
-        sql.push(" WHERE token = ").push_bind(token);
-        sql.push(" AND idempotency_key = ").push_bind(key.as_str());
-        let before: Option<StoredCommand> =
-            sql.build_query_as().fetch_optional(&mut *connection).await?;
-        if let Some(before) = before {
-            return Ok(Inserted::Before(Box::new(before)));
-        }
-        let selection: Option<String> =
-            query_scalar("SELECT id FROM selections WHERE token = ? AND idempotency_key = ?")
-                .bind(token)
-                .bind(key)
-                .fetch_optional(&mut *connection)
-                .await?;
-        if let Some(id) = selection {
-            return Ok(Inserted::KeyOfSelection(parsed(&id)?));
-        }
+    if let (Some(token), Some(key)) = (command.token, &command.idempotency_key)
+        && let Some(before) = keys::find(&mut writing.connection, token, key).await?
+    {
+        return Ok(Inserted::Before(before));
     }
     let arguments = row(&command)?;
     let outcome = match command.status {

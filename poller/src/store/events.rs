@@ -190,8 +190,8 @@ impl Store {
     }
 
     /// The number of the last event, and how many of those above `after` are not there any more.
-    /// Numbers are given without holes, so that what is missing was taken away. `None` for
-    /// those where `after` is a number that was never given.
+    /// Numbers are given without holes, so that what is missing was taken away. `None` for those where
+    /// `after` is a number that was never given, or numbers began anew since, in another database's place.
     ///
     /// # Errors
     /// The read failed.
@@ -203,7 +203,10 @@ impl Store {
         .bind(after)
         .fetch_one(&self.readers)
         .await?;
+        // See `backup::restore`.
+        const ANEW: i64 = 1_000_000_000;
         let missing = (last - after).checked_sub(there).filter(|_| after <= last);
+        let missing = missing.filter(|missing| *missing < ANEW);
         Ok((last, missing.map(|missing| missing.max(0).unsigned_abs())))
     }
 
@@ -237,16 +240,20 @@ impl Store {
         Ok(crashed)
     }
 
-    /// Exits by crash or for want of memory since a moment, by server, app and PM2's directory.
+    /// Exits by crash or for want of memory since a moment, by server, app and PM2's directory: of the
+    /// instance that has most.
     ///
     /// # Errors
     /// The read failed.
     pub async fn crashes(&self, since: Time) -> Result<Vec<Crashes>> {
         let rows = sqlx::query_as(
-            "SELECT servers.server, app, event ->> 'pm2_home', count(*) FROM events \
-             JOIN servers ON servers.id = events.server \
-             WHERE time >= ? AND kind = 'exit' AND app IS NOT NULL \
-             AND event ->> 'cause' IN ('crash', 'oom') GROUP BY 1, 2, 3",
+            "SELECT server, app, home, max(crashes) FROM (\
+                 SELECT servers.server, app, event ->> 'pm2_home' AS home, count(*) AS crashes \
+                 FROM events JOIN servers ON servers.id = events.server \
+                 WHERE time >= ? AND kind = 'exit' AND app IS NOT NULL \
+                 AND event ->> 'cause' IN ('crash', 'oom') \
+                 GROUP BY 1, 2, 3, event ->> 'namespace', event ->> 'instance_id'\
+             ) GROUP BY 1, 2, 3",
         )
         .bind(since.as_millis())
         .fetch_all(&self.readers)

@@ -14,6 +14,7 @@ mod events;
 mod heads;
 mod history;
 mod ingest;
+mod keys;
 mod listed;
 mod lock;
 mod marks;
@@ -56,6 +57,7 @@ pub use history::{
     known_step,
 };
 pub use ingest::{Cursor, Ingest, Known};
+pub use keys::Keyed;
 pub use listed::Listed;
 pub use lock::Lock;
 pub use marks::{Mark, MarkQuery};

@@ -110,20 +110,20 @@ impl Store {
 /// Cancels what waits for a server that is taken away: another may have its name next.
 pub(super) async fn cancel_waiting(writing: &mut Writing, server: &ServerId) -> Result<()> {
     let words = format!("{server} was taken away");
-    let rows: Vec<(String, String, String, String)> = query_as(
+    let rows: Vec<(String, String, String, String, String)> = query_as(
         "UPDATE commands SET status = 'cancelled', finished_at = ?, body = NULL, \
          problem = 'unknown_server', error = ? \
          WHERE server = ? AND status = 'queued' AND part_of IS NULL \
-         RETURNING id, requested_by, action, target",
+         RETURNING id, requested_by, requested_from, action, target",
     )
     .bind(Time::now().as_millis())
     .bind(&words)
     .bind(server.as_str())
     .fetch_all(&mut writing.connection)
     .await?;
-    for (id, who, action, target) in rows {
+    for (id, who, address, action, target) in rows {
         let id: CommandId = super::commands::parsed(&id)?;
-        let row = (who, String::new(), server.to_string(), action, target);
+        let row = (who, address, server.to_string(), action, target);
         note(writing, &id, row, "cancelled", None, Some(words.clone())).await?;
     }
     Ok(())

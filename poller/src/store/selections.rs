@@ -9,6 +9,7 @@ use wire::{Action, CommandId, CommandStatus, ServerId, Target, Time};
 use super::audit::{self, NewAudit};
 use super::commands::{self, NewCommand, json, parsed, status_of};
 use super::events::json_list;
+use super::keys::{self, Keyed};
 use super::queue::Canceller;
 use super::writer::Writing;
 use super::{Result, Store, StoreError};
@@ -55,10 +56,8 @@ pub struct NewSelection {
 pub enum Selected {
     /// It is on record.
     New,
-    /// One with the same token and key was there before; nothing was written.
-    Before(CommandId),
-    /// The key is that of a single command.
-    KeyOfCommand(CommandId),
+    /// Its token's key was used before, for this; nothing was written.
+    Before(Keyed),
 }
 
 /// One command for many servers: `GET /api/commands/{id}`.
@@ -330,17 +329,10 @@ impl Store {
 
 async fn insert(writing: &mut Writing, new: NewSelection) -> Result<Selected> {
     let connection = &mut writing.connection;
-    if let (Some(token), Some(key)) = (new.token, &new.idempotency_key) {
-        for (table, of_command) in [("selections", false), ("commands", true)] {
-            let mut sql = QueryBuilder::<sqlx::Sqlite>::new("SELECT id FROM ");
-            sql.push(table).push(" WHERE token = ").push_bind(token);
-            sql.push(" AND idempotency_key = ").push_bind(key.as_str());
-            let before: Option<String> =
-                sql.build_query_scalar().fetch_optional(&mut *connection).await?;
-            let Some(before) = before else { continue };
-            let id = parsed(&before)?;
-            return Ok(if of_command { Selected::KeyOfCommand(id) } else { Selected::Before(id) });
-        }
+    if let (Some(token), Some(key)) = (new.token, &new.idempotency_key)
+        && let Some(before) = keys::find(&mut *connection, token, key).await?
+    {
+        return Ok(Selected::Before(before));
     }
     let text = |error: serde_json::Error| StoreError::Failed(error.to_string());
     query(

@@ -64,6 +64,12 @@ fn a_new_token_stands_alone_on_the_last_line() {
     let again = home.run(&create);
     assert_eq!(again.status.code(), Some(2));
     assert!(stderr(&again).contains("\"ci\" is there already"), "{}", stderr(&again));
+    for look in [["token", "list"], ["user", "list"]] {
+        let nowhere = home.run(&[&look[..], &["--database", "none.db"]].concat());
+        assert_eq!(nowhere.status.code(), Some(2));
+        assert!(stderr(&nowhere).contains("none.db: there is no such file"), "{look:?}");
+    }
+    assert!(!home.0.path().join("none.db").exists());
     let list = stdout(&home.run(&["token", "list"]));
     assert!(list.starts_with("ci\toperator\tservers vm1\t") && list.contains("expires"), "{list}");
     assert!(!list.contains(&token[5..]), "{list}");

@@ -99,6 +99,72 @@ async fn slots_are_commanded_through_their_process() {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (404, "unknown_action"));
 }
 
+/// Whoever lost the answer and asks again is not told that nothing was done.
+#[tokio::test]
+async fn a_key_gives_what_came_of_it_though_it_would_be_refused_now() {
+    let (exporter, poller, token) = start().await;
+    let admin = poller.token("admin", Role::Admin, &[]).await;
+    let server = json!({"id": "vm9", "url": exporter.url()});
+    let added = poller.post_json(&admin, "/api/servers", &server, None).await;
+    assert_eq!(added.status, 201, "{added:?}");
+    poller.until_status_as(&token, "vm9", "online").await;
+    let path = "/api/commands/vm9/apps/api/restart";
+    let first = with_key(&poller, &token, path, "k").await;
+    assert_eq!(first.json()["status"], "succeeded", "{first:?}");
+    let path_of_waiting = "/api/commands/vm9/apps/api/stop?queue=10m";
+    exporter.set(Manner::Say(StatusCode::BAD_GATEWAY, String::new()));
+    poller.until_status_as(&token, "vm9", "offline").await;
+    let waiting = with_key(&poller, &token, path_of_waiting, "w").await;
+    assert_eq!(waiting.json()["status"], "queued", "{waiting:?}");
+    let taken = poller.send(Method::DELETE, &admin, "/api/servers/vm9", &Value::Null).await;
+    assert_eq!(taken.status, 204, "{taken:?}");
+
+    let again = with_key(&poller, &token, path, "k").await;
+    assert_eq!(
+        (again.status.as_u16(), again.json()["id"].clone()),
+        (200, first.json()["id"].clone())
+    );
+    assert_eq!(again.json()["status"], "succeeded");
+    until("what waited is cancelled with its server", async || {
+        let again = with_key(&poller, &token, path_of_waiting, "w").await;
+        assert_eq!(again.status, 409, "{again:?}");
+        assert_eq!(again.header("location"), waiting.header("location"));
+        again.problem() == "unknown_server" && again.body.contains("vm9 was taken away")
+    })
+    .await;
+    let other = with_key(&poller, &token, "/api/commands/vm9/apps/api/stop", "k").await;
+    assert_eq!((other.status.as_u16(), other.problem().as_str()), (422, "key_reused"));
+    for key in ["new", "w2"] {
+        let new = with_key(&poller, &token, path, key).await;
+        assert_eq!((new.status.as_u16(), new.problem().as_str()), (404, "unknown_server"));
+    }
+    let theirs = poller.token("cd", Role::Operator, &[]).await;
+    assert_eq!(with_key(&poller, &theirs, path, "k").await.status, 404, "a key is its token's own");
+    let elsewhere = poller.token("elsewhere", Role::Operator, &["vm1"]).await;
+    assert_eq!(with_key(&poller, &elsewhere, path, "k").await.status, 404);
+    assert_eq!(exporter.lock().ran.len(), 1);
+}
+
+/// It is not done only to be answered with 406.
+#[tokio::test]
+async fn who_takes_no_coding_at_all_gets_answers_as_they_are() {
+    let (exporter, poller, token) = start().await;
+    let bearer = format!("Bearer {token}");
+    for (count, coding) in ["identity;q=0", "*;q=0", "br, identity;q=0"].into_iter().enumerate() {
+        let headers = [("authorization", bearer.as_str()), ("accept-encoding", coding)];
+        let answer = poller.ask(Method::POST, RESTART, &headers).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["status"]), (200, &json!("succeeded")));
+        assert_eq!(exporter.lock().ran.len(), count + 1);
+        for path in ["/metrics", "/", "/api/servers"] {
+            assert_eq!(
+                poller.ask(Method::GET, path, &headers).await.status,
+                200,
+                "{coding} {path}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_key_names_one_command() {
     let (exporter, poller, token) = start().await;

@@ -305,7 +305,7 @@ async fn a_page_about_one_pm2_shows_nothing_of_another() {
     let both = page("").await;
     assert!(both.contains("in the first") && both.contains("in the second"), "{both}");
     assert_eq!(count(&both, "id=\"c-"), 2, "{both}");
-    assert!(both.contains("3 crashes in 10 min"), "{both}");
+    assert!(both.contains("3 crashes of one instance in 10 min"), "{both}");
     for (more, own, other) in [(IN_FIRST, "first", "second"), (IN_SECOND, "second", "first")] {
         let page = page(more).await;
         assert!(page.contains(&format!("in the {own}")), "{page}");

@@ -309,6 +309,61 @@ async fn of_several_pm2s_one_is_selected_watched_and_on_record() {
 }
 
 #[tokio::test]
+async fn what_a_selection_does_not_take_is_refused_by_field() {
+    let (exporters, poller, token, _) = start(1).await;
+    for (body, told) in [
+        (json!({"select": {"slot": "a"}, "save": true}), "save: goes with app"),
+        (
+            json!({"select": {"app": "api", "server": "a b"}}),
+            "select.server: is not what is allowed there: a server's id, or a list",
+        ),
+        (
+            json!({"select": {"app": "api", "server": 5}}),
+            "select.server: is not what is allowed there: a server's id, or a list",
+        ),
+        (json!({"select": {"app": ""}}), "select.app: is not a valid app name: "),
+        (
+            json!({"select": {"app": "api"}, "body": {"x": 1}}),
+            "body: body: has a field that is not known",
+        ),
+        (
+            json!({"select": {"app": "api"}, "batch": -1}),
+            "batch: is out of range: a whole number, 0 or more is expected",
+        ),
+    ] {
+        let mut body = body;
+        body["action"] = "restart".into();
+        let answer = ask(&poller, &token, &body).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (400, "bad_request"));
+        assert!(
+            answer.json()["detail"].as_str().unwrap().contains(told),
+            "{told}: {}",
+            answer.body
+        );
+    }
+    assert!(exporters[0].lock().ran.is_empty());
+}
+
+#[tokio::test]
+async fn a_key_gives_what_came_of_it_though_it_would_be_refused_now() {
+    let (exporters, poller, token, _) = start(2).await;
+    let path = "/api/commands?wait=60s";
+    let body = restart(json!({"max_unavailable": 1}));
+    let first = poller.post_json(&token, path, &body, Some("k")).await;
+    assert_eq!((first.status.as_u16(), first.json()["status"].as_str()), (200, Some("succeeded")));
+    exporters[0].set(Manner::Say(axum::http::StatusCode::BAD_GATEWAY, String::new()));
+    poller.until_status_as(&token, "vm0", "offline").await;
+    let refused = poller.post_json(&token, path, &body, Some("new")).await;
+    assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (409, "unavailable"));
+    let again = poller.post_json(&token, path, &body, Some("k")).await;
+    assert_eq!((again.status, again.json()), (first.status, first.json()));
+    let other = restart(json!({"max_unavailable": 1, "batch": 2}));
+    let other = poller.post_json(&token, path, &other, Some("k")).await;
+    assert_eq!((other.status.as_u16(), other.problem().as_str()), (422, "key_reused"));
+    assert_eq!(exporters[1].lock().ran.len(), 1);
+}
+
+#[tokio::test]
 async fn a_key_names_one_selection() {
     let (exporters, poller, token, _) = start(2).await;
     let path = "/api/commands?wait=60s";

@@ -161,7 +161,7 @@ async fn a_new_password_ends_the_sessions_of_the_old_one() {
     };
     assert_eq!(ask("wrong wrong wrong", "another good one").await.problem(), "forbidden");
     let short = ask(PASSWORD, "short").await;
-    assert!(short.body.contains("12 to 256 bytes") && short.status == 400, "{}", short.body);
+    assert!(short.body.contains("new: 12 to 256 bytes") && short.status == 400, "{}", short.body);
     assert_eq!(ask(PASSWORD, "another good one").await.status, 204);
     assert_eq!(get(&poller, &session, "/api/me").await.status, 401);
     assert_eq!(sign_in(&poller, "alice", PASSWORD).await.status, 401);

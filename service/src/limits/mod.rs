@@ -9,6 +9,7 @@ mod network;
 mod phase;
 mod settings;
 mod shares;
+mod turns;
 
 pub use allowance::Allowance;
 pub(crate) use body::{Followed, Timed};
@@ -19,6 +20,7 @@ pub use phase::Waits;
 pub(crate) use phase::{Doing, Phase};
 pub use settings::Reach;
 pub use shares::{Share, Shares};
+pub use turns::{Busy, Turns};
 
 use std::net::IpAddr;
 use std::time::Duration;

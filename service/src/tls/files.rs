@@ -60,12 +60,23 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, String> {
 
 /// Tells one state of a file from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp(Option<(i64, i64, u64, u64)>);
+struct Stamp(Option<[i128; 6]>);
 
 impl Stamp {
     fn of(path: &Path) -> Self {
         let about = std::fs::metadata(path).ok();
-        Self(about.map(|it| (it.mtime(), it.mtime_nsec(), it.len(), it.ino())))
+        // What owner and rights do to it changes the second pair only.
+        Self(about.map(|it| {
+            let (changed, touched) = ((it.mtime(), it.mtime_nsec()), (it.ctime(), it.ctime_nsec()));
+            [
+                changed.0.into(),
+                changed.1.into(),
+                touched.0.into(),
+                touched.1.into(),
+                it.len().into(),
+                it.ino().into(),
+            ]
+        }))
     }
 }
 
@@ -122,7 +133,8 @@ impl<T> Watched<T> {
         }
         state.looked = Instant::now();
         let stamps: Vec<_> = self.paths.iter().map(|path| Stamp::of(path)).collect();
-        if stamps != state.stamps {
+        // What could not be read may be readable now, whatever was in the way.
+        if stamps != state.stamps || state.mistake.is_some() {
             state.stamps = stamps;
             match (self.make)() {
                 Ok(value) => {
@@ -131,7 +143,9 @@ impl<T> Watched<T> {
                     tracing::info!(files = ?self.paths, "certificates were read again");
                 }
                 Err(mistake) => {
-                    tracing::error!("certificates that changed are not used: {mistake}");
+                    if state.mistake.as_ref() != Some(&mistake) {
+                        tracing::error!("certificates that changed are not used: {mistake}");
+                    }
                     state.mistake = Some(mistake);
                 }
             }

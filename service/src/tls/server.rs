@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme, version,
@@ -184,6 +184,11 @@ impl ServerTls {
             format!("{} and its key cannot be used: {error}", self.cert_file.display())
         })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.client_ca_file.is_some() {
+            // A session that is taken up again shows no certificate: one that has expired would go on.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Made { config: Arc::new(config), expires_at })
     }
 

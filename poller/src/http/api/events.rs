@@ -43,7 +43,9 @@ pub(super) async fn show(
     Reader(caller): Reader,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    params: Params,
 ) -> Result<Json<StoredEvent>, ProblemResponse> {
+    params.end()?;
     let shown: String = id.chars().take(40).collect();
     let unknown = || {
         let detail = format!("no event has the number {shown:?}, or it is no longer kept");

@@ -137,7 +137,8 @@ async fn show(
     // It may be megabytes: polls are waiting.
     let write = move || {
         if csv {
-            let name = name.as_ref().map_or("host", AppName::as_str);
+            // A machine's own are no app's: one may well be called `host`.
+            let name = name.as_ref().map_or("", AppName::as_str);
             return csv::response(&server, name, &series);
         }
         Json(History {

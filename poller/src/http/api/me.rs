@@ -1,10 +1,12 @@
 use axum::Json;
 use serde::Serialize;
+use service::problem::ProblemResponse;
 use wire::{ServerId, Time};
 
 use crate::access::Limits;
 
 use crate::http::Reader;
+use crate::http::params::Params;
 
 /// `GET /api/me`
 #[derive(Serialize)]
@@ -27,13 +29,17 @@ pub(super) struct Me {
     expires_at: Option<Time>,
 }
 
-pub(super) async fn show(Reader(caller): Reader) -> Json<Me> {
-    Json(Me {
+pub(super) async fn show(
+    Reader(caller): Reader,
+    params: Params,
+) -> Result<Json<Me>, ProblemResponse> {
+    params.end()?;
+    Ok(Json(Me {
         name: caller.name().to_owned(),
         role: caller.role().as_str(),
         via: caller.via(),
         servers: caller.servers(),
         limits: caller.limits(),
         expires_at: caller.expires_at(),
-    })
+    }))
 }

@@ -92,8 +92,8 @@ fn past_or_present(app: &App, caller: &Caller, id: &str) -> Result<ServerId, Pro
     let present = member(app, caller, id).map(|member| member.target.id.clone());
     present.or_else(|unknown| {
         let id: Result<ServerId, InvalidId> = id.parse();
-        let retired = id.ok().filter(|id| app.registry.retired().contains_key(id));
-        retired.filter(|id| caller.may_see(id)).ok_or(unknown)
+        let former = id.ok().filter(|id| app.registry.was(id));
+        former.filter(|id| caller.may_see(id)).ok_or(unknown)
     })
 }
 

@@ -129,8 +129,13 @@ pub(super) async fn begin(
     }
     let action = action_of(&wanted.action, &target)
         .map_err(|problem| wrong("action", &problem.problem().detail))?;
+    if let (true, Target::Slot(_)) = (wanted.save, &target) {
+        return Err(wrong("save", "goes with app: a slot is brought up again by its own settings"));
+    }
     let of_action = wanted.body.as_ref().map(Value::to_string).unwrap_or_default();
-    let order = Order::read(action, &target, of_action.as_bytes(), wanted.save)?.in_home(pm2_home);
+    let order = Order::read(action, &target, of_action.as_bytes(), wanted.save)
+        .map_err(|problem| wrong("body", &problem.problem().detail))?
+        .in_home(pm2_home);
     let batch = number("batch", wanted.batch, MOST_AT_A_TIME)?.unwrap_or(1);
     let max_unavailable = number("max_unavailable", wanted.max_unavailable, MOST_UNAVAILABLE)?;
     let settle = time("settle", wanted.settle.as_ref(), SETTLE, LONGEST_SETTLE)?;

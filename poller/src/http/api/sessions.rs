@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::http::error::store_failed;
 use crate::http::params::Params;
 use crate::http::{Peer, Reader};
+use crate::store::StoreError;
 
 #[derive(Debug, Serialize)]
 struct Shown {
@@ -70,9 +71,10 @@ pub(super) async fn end(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends a session that the caller may see, with a row in the audit first.
+/// Ends a session that the caller may see, with a row in the audit first. Both are done, though whoever
+/// asked goes away.
 pub(in crate::http) async fn end_session(
-    app: &App,
+    app: &Arc<App>,
     caller: &Caller,
     address: std::net::IpAddr,
     id: &str,
@@ -85,7 +87,11 @@ pub(in crate::http) async fn end_session(
     };
     let mut row = caller.audit(address, "session end", format!("session {id}"));
     row.detail = Some(format!("of {}, begun {}", session.name, session.begun_at));
-    app.store.record(row).await.map_err(store_failed)?;
-    app.access.end_session(caller, id);
-    Ok(())
+    let (app, caller, id) = (Arc::clone(app), caller.clone(), session.id);
+    let both = tokio::spawn(async move {
+        app.store.record(row).await?;
+        app.access.end_session(&caller, &id);
+        Ok(())
+    });
+    both.await.unwrap_or(Err(StoreError::Closed)).map_err(store_failed)
 }

@@ -118,7 +118,7 @@ fn gap(after: i64, missing: Option<u64>) -> Option<Event> {
         Some(0) => return None,
         Some(1) => format!("1 event after {after} is kept no longer"),
         Some(missing) => format!("{missing} events after {after} are kept no longer"),
-        None => format!("no event has had the number {after}: the database is another one"),
+        None => format!("nobody knows what came after {after}: the database is another one"),
     };
     let data = json!({"after": after, "missing": missing, "message": message});
     Some(Event::default().event("gap").data(data.to_string()))

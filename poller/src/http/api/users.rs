@@ -106,7 +106,7 @@ pub(super) async fn create(
     let (name, role) = (name_of(&name)?, role_of(&role)?);
     let limits = limits(servers, groups, tags, actions)?;
     let expires_at = expires.as_deref().map(expiry).transpose()?;
-    let password = hashed(&app, &name, password).await?;
+    let password = hashed(&app, &name, "password", password).await?;
     let mut row = caller.audit(address, "user create", format!("user {name}"));
     row.detail = Some(described(role, &limits, expires_at));
     let new = NewUser { name: name.clone(), role, password, limits, expires_at };
@@ -115,8 +115,15 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(one(&app, &name).await?)).into_response())
 }
 
-async fn hashed(app: &App, name: &str, password: String) -> Result<String, ProblemResponse> {
-    acceptable(name, &password).map_err(ProblemResponse::bad_request)?;
+/// The hash of a new password, which the body has in `field`.
+async fn hashed(
+    app: &App,
+    name: &str,
+    field: &str,
+    password: String,
+) -> Result<String, ProblemResponse> {
+    acceptable(name, &password)
+        .map_err(|wrong| ProblemResponse::bad_request(format!("{field}: {wrong}")))?;
     app.access.hash(password).await.map_err(not_now)
 }
 
@@ -190,7 +197,7 @@ pub(super) async fn change(
     changed(&one(&app, &name).await?.limits)?;
     let password = match password {
         None => None,
-        Some(password) => Some(hashed(&app, &name, password).await?),
+        Some(password) => Some(hashed(&app, &name, "password", password).await?),
     };
     // Another change may come between: this one then starts from what that left.
     for turn in 1.. {
@@ -264,7 +271,7 @@ pub(super) async fn own_password(
         }
         Err(how) => return Err(not_now(how)),
     }
-    let password = Some(hashed(&app, &name, new).await?);
+    let password = Some(hashed(&app, &name, "new", new).await?);
     let row = caller.audit(address, "user password", format!("user {name}"));
     let change = UserChange { password, ..UserChange::default() };
     let done = app.store.change_user(name.clone(), change, row, false).await;

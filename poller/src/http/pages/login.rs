@@ -202,7 +202,7 @@ pub(super) async fn make_first(
     }
     let wrong = match crate::config::word(&name) {
         Err(message) => Some(format!("name: {message}")),
-        Ok(_) => acceptable(&name, &password).err(),
+        Ok(_) => acceptable(&name, &password).err().map(|wrong| format!("password: {wrong}")),
     };
     if let Some(error) = wrong {
         let mut again = html(FirstPage { page, key, name, error: Some(error) }.render());

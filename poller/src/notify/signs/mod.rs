@@ -30,6 +30,9 @@ const TOKEN_LEFT: i64 = 7 * DAY;
 /// A server as it is seen at one look.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
+    /// The time of day: what is judged by a clock that nobody sets is how long something lasts, and not
+    /// when something ends.
+    pub day: Time,
     /// Its id.
     pub id: &'a ServerId,
     /// Its group.

@@ -10,6 +10,8 @@ use crate::notify::alert::{Finding, Key};
 /// The poller as it sees itself.
 #[derive(Clone, Debug, Default)]
 pub struct Own {
+    /// The time of day.
+    pub day: Time,
     /// What it is called in alerts: `host:10210`.
     pub instance: String,
     /// Polls begun.
@@ -125,11 +127,11 @@ impl OwnMemory {
                 tell(&a::NOTIFY_FAILING, &[("receiver", name)], said);
             }
         }
-        if let Some(said) = own.certificate.and_then(|end| certificate(now, instance, end)) {
+        if let Some(said) = own.certificate.and_then(|end| certificate(own.day, instance, end)) {
             tell(&a::CERTIFICATE, &[], said);
         }
         for (name, end) in &own.tokens {
-            if let Some(said) = token(now, instance, name, *end) {
+            if let Some(said) = token(own.day, instance, name, *end) {
                 tell(&a::TOKEN, &[("token", name)], said);
             }
         }

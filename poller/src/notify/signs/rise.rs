@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use wire::Time;
 
-/// Changes that are remembered one by one; beyond it, later ones are taken for the last.
+/// Changes that are remembered one by one; beyond it, one that others are near to is taken for the next.
 const MAX: usize = 32;
 
 /// By how much a counter rose within a window of time, as Prometheus' `increase` has it: what
@@ -43,15 +43,18 @@ impl Rise {
             self.values.clear();
         }
         self.noted = now;
-        let full = self.values.len() == MAX;
-        match self.values.back_mut() {
-            None => self.values.push_back((now, value)),
-            Some((_, last)) if *last == value => {}
-            Some((_, last)) if full => *last = value,
-            Some(_) => self.values.push_back((now, value)),
+        if self.values.back().is_none_or(|(_, last)| *last != value) {
+            self.values.push_back((now, value));
         }
         while self.values.get(1).is_some_and(|(time, _)| now.millis_since(*time) >= self.window) {
             self.values.pop_front();
+        }
+        if self.values.len() > MAX {
+            let around = |at: &usize| self.values[at + 1].0.millis_since(self.values[at - 1].0);
+            // Not the first: that is what the window began with.
+            if let Some(at) = (1..MAX).min_by_key(around) {
+                self.values.remove(at);
+            }
         }
     }
 
@@ -100,6 +103,23 @@ mod tests {
             rise.note(at(second), value);
             assert_eq!(rise.by(), by, "at {second}");
         }
+    }
+
+    #[test]
+    fn what_rises_all_the_time_is_counted_nearly_as_it_is() {
+        let mut rise = Rise::new(600_000, at(0), 0);
+        for crashes in 1..=2_000 {
+            let second = 2 * crashes;
+            rise.note(at(second), crashes.unsigned_abs());
+            if second >= 600 {
+                assert!((285..=315).contains(&rise.by()), "{} at {second}", rise.by());
+            }
+        }
+        for second in (4_005..4_600).step_by(5) {
+            rise.note(at(second), 2_000);
+        }
+        rise.note(at(4_601), 2_000);
+        assert_eq!(rise.by(), 0);
     }
 
     proptest! {

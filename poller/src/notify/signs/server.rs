@@ -75,7 +75,7 @@ impl ServerMemory {
         if seen.polled && !seen.answers {
             let silence = match seen.last_success {
                 Some(time) => {
-                    format!("has not answered for {}", span(now.millis_since(time).max(0)))
+                    format!("has not answered for {}", span(seen.day.millis_since(time).max(0)))
                 }
                 None => "has never answered".to_owned(),
             };
@@ -86,7 +86,7 @@ impl ServerMemory {
             );
             findings.push(finding(&a::SERVER_DOWN, seen, &[], said));
         }
-        if let Some(said) = seen.certificate.and_then(|end| certificate(now, id, end)) {
+        if let Some(said) = seen.certificate.and_then(|end| certificate(seen.day, id, end)) {
             findings.push(finding(&a::CERTIFICATE, seen, &[], said));
         }
         self.lost.note(now, seen.lost);
@@ -105,7 +105,8 @@ impl ServerMemory {
                 && self.watched.is_none()
                 && self.processes.is_empty()
             {
-                self.note(then.min(now), state);
+                let ago = seen.day.millis_since(then).max(0);
+                self.note(now.plus_millis(-ago), state);
             }
             return;
         }
@@ -123,7 +124,7 @@ impl ServerMemory {
         self.daemons(seen, state, findings);
         self.disk(now, seen, state, findings);
         for end in &state.exporter.token_expiries {
-            if let Some(said) = token(now, id, &end.name, end.expires_at) {
+            if let Some(said) = token(seen.day, id, &end.name, end.expires_at) {
                 findings.push(finding(&a::TOKEN, seen, &[("token", &end.name)], said));
             }
         }
@@ -292,7 +293,7 @@ impl ServerMemory {
             );
             tell(&a::EVENT_LOOP, said);
         }
-        let settled = process.started_at.is_some_and(|at| now.millis_since(at) > SETTLED);
+        let settled = process.started_at.is_some_and(|at| seen.day.millis_since(at) > SETTLED);
         if settled
             && memory.memory.spans(now, 2 * HOUR)
             && let Some((_, slope)) = memory.memory.line(now)

@@ -17,6 +17,8 @@ struct World {
     lost: u64,
     clock_ahead: Option<i64>,
     certificate: Option<Time>,
+    /// By how much the clock that nobody sets is behind the time of day.
+    behind: i64,
     there: bool,
 }
 
@@ -49,15 +51,19 @@ impl World {
             lost: 0,
             clock_ahead: Some(30_000),
             certificate: None,
+            behind: 0,
             there: true,
         }
     }
 
     fn look_whole(&mut self) -> Vec<Finding> {
         if self.answers {
-            self.last = Some(self.now);
+            self.last = Some(self.now.plus_millis(self.behind));
         }
+        let day = self.now.plus_millis(self.behind);
+        self.own.day = day;
         let seen = Seen {
+            day,
             id: &self.id,
             group: "eu",
             tags: &[],
@@ -121,6 +127,35 @@ fn a_fleet_that_is_well_has_no_findings() {
     let mut world = World::new();
     assert_eq!(world.look(), NOTHING);
     assert_eq!(world.pass(8 * HOUR, 5 * MINUTE), NOTHING);
+}
+
+/// Of a clock that was set, or of a machine that slept.
+#[test]
+fn what_ends_at_a_time_is_judged_by_the_time_of_day_and_what_lasts_is_not() {
+    let mut world = World::new();
+    let end = |days: i64| Time::from_millis(BASE).plus_millis(days * DAY);
+    world.certificate = Some(end(33));
+    world.own.certificate = Some(end(33));
+    world.own.tokens = vec![("grafana".to_owned(), end(33))];
+    let own = wire::TokenExpiry { name: "poller".into(), expires_at: end(33) };
+    world.state.exporter.token_expiries.push(own);
+    assert_eq!(world.look(), NOTHING);
+    world.behind = 30 * DAY;
+    let found = world.look_whole();
+    let of = |alert: &Alert| {
+        let found = found.iter().filter(|it| it.key.alert == alert.name);
+        found.map(|it| it.description.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&a::CERTIFICATE).len(), 2);
+    assert_eq!(of(&a::TOKEN).len(), 2);
+    assert!(of(&a::CERTIFICATE)[0].starts_with("In 3 days"), "{found:?}");
+    assert_eq!(found.len(), 4, "{found:?}");
+    // It has been silent for as long as it has, and no longer.
+    world.answers = false;
+    world.now = world.now.plus_millis(5 * MINUTE);
+    let found = world.look_whole();
+    let down = found.iter().find(|it| it.key.alert == a::SERVER_DOWN.name).unwrap();
+    assert!(down.description.contains("has not answered for 5 min"), "{}", down.description);
 }
 
 #[test]

@@ -154,6 +154,47 @@ fn what_is_much_all_together_is_refused_though_each_of_it_may_be() {
 }
 
 #[test]
+fn times_of_the_present_that_have_not_come_are_not_taken() {
+    let json = include_str!("../../../../wire/golden/state.json");
+    let mut state: State = serde_json::from_str(json).unwrap();
+    state.time = now();
+    state.slots[0].more = Some(Box::default());
+    let with = |time: Time| {
+        let mut state = state.clone();
+        state.exporter.started_at = time;
+        state.pm2.confirmed_at = Some(time);
+        state.host.as_mut().unwrap().booted_at = Some(time);
+        state.processes[0].started_at = Some(time);
+        state.processes[0].last_exit = Some(wire::ExitInfo { at: time, ..Default::default() });
+        state.slots[0].deployed_at = Some(time);
+        state.slots[0].more.as_mut().unwrap().last_deploy_at = Some(time);
+        let page = JournalPage { state: Some(Box::new(state)), ..page() };
+        check(page, &from("e", 3), now()).unwrap().page.state.unwrap()
+    };
+    let seen = |state: &State| {
+        let slot = &state.slots[0];
+        let kept = [
+            Some(state.exporter.started_at),
+            state.pm2.confirmed_at,
+            state.processes[0].last_exit.as_ref().map(|exit| exit.at),
+        ];
+        let booted = state.host.as_ref().unwrap().booted_at;
+        let deployed = slot.more.as_ref().unwrap().last_deploy_at;
+        (kept, [booted, state.processes[0].started_at, slot.deployed_at, deployed])
+    };
+    for good in [now().plus_millis(-86_400_000), now().plus_millis(AHEAD)] {
+        assert_eq!(seen(&with(good)), ([Some(good); 3], [Some(good); 4]));
+    }
+    let late = with(now().plus_millis(86_400_000));
+    assert_eq!(seen(&late), ([Some(now()); 3], [None; 4]));
+    let mut twice = state.clone();
+    let token = wire::TokenExpiry { name: "t".into(), expires_at: now() };
+    twice.exporter.token_expiries = vec![token.clone(), token];
+    let page = JournalPage { state: Some(Box::new(twice)), ..page() };
+    assert_eq!(refused(page, &from("e", 3)), Reason::Malformed);
+}
+
+#[test]
 fn times_in_the_future_are_refused() {
     let ahead = |millis| {
         let mut page = page();

@@ -61,7 +61,7 @@ async fn a_command_is_on_record_once_and_closed_once() {
     let (_folder, store) = fresh().await;
     assert!(matches!(store.insert_command(command("a", Some("k"))).await, Ok(Inserted::New)));
     match store.insert_command(command("b", Some("k"))).await.unwrap() {
-        Inserted::Before(before) => assert_eq!(before.record.id.as_str(), "a"),
+        Inserted::Before(Keyed::Command(before)) => assert_eq!(before.record.id.as_str(), "a"),
         other => panic!("the key was used before: {other:?}"),
     }
     assert!(matches!(store.insert_command(command("c", None)).await, Ok(Inserted::New)));

@@ -111,6 +111,46 @@ async fn a_copy_that_is_put_back_stays_whatever_was_wrong_with_the_other() {
     assert!(!store.history(&everything()).await.unwrap()[0].points.is_empty());
 }
 
+/// Whoever follows the stream of events comes back with the number of the last one.
+#[tokio::test]
+async fn what_takes_a_databases_place_gives_no_number_of_an_event_again() {
+    let (folder, store) = filled().await;
+    let (path, copied) = (folder.path().join("test.db"), folder.path().join("copy.db"));
+    let tell = async |store: &Store| {
+        let told = store.tell(EventKind::BACKUP_FAILED, Severity::Warning, "x".to_owned()).await;
+        told.unwrap().id
+    };
+    let first = tell(&store).await;
+    copy(&path, &copied).await.unwrap();
+    let second = tell(&store).await;
+    assert_eq!(second, first + 1);
+    store.close().await;
+    let itself = restore(&path, &path).await.unwrap_err().to_string();
+    assert!(itself.contains("is the database itself"), "{itself}");
+    restore(&path, &copied).await.unwrap();
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.missing_events(second).await.unwrap(), (second, Some(0)));
+    assert_eq!(store.missing_events(first).await.unwrap(), (second, Some(1)), "it is gone");
+    let third = tell(&store).await;
+    assert_eq!(third, second + 1);
+    // Nobody can tell how far numbers went.
+    store.close().await;
+    std::fs::write(&path, vec![0; 100_000]).unwrap();
+    restore(&path, &copied).await.unwrap();
+    let store = Store::open(&path).await.unwrap();
+    for before in [first, third] {
+        assert_eq!(store.missing_events(before).await.unwrap().1, None);
+    }
+    let next = tell(&store).await;
+    assert!(next > 1_700_000_000, "{next}");
+    assert_eq!(store.missing_events(next).await.unwrap(), (next, Some(0)));
+    // Nor of one that is damaged and set aside.
+    store.mark_damaged();
+    store.close().await;
+    let (store, _) = Store::open_or_replace(&path).await.unwrap();
+    assert!(tell(&store).await > next);
+}
+
 #[tokio::test]
 async fn a_copy_that_cannot_be_made_leaves_nothing_and_names_what_is_wrong() {
     let (folder, store) = filled().await;
