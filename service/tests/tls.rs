@@ -13,7 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, version};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, version};
 use service::config::Reader;
 use service::serve::{Limits, bind, serve};
 use service::shutdown::Shutdown;
@@ -108,29 +108,42 @@ impl Scene {
         own: Option<&Issued>,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Result<String, String> {
+        self.ask_with(self.client(own, versions)).await.map(|(text, _)| text)
+    }
+
+    /// One that remembers sessions, as rustls has it unless it is told otherwise.
+    fn client(
+        &self,
+        own: Option<&Issued>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.0.der().clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
-        let config = match own {
+        Arc::new(match own {
             None => builder.with_no_client_auth(),
             Some(own) => {
                 let key = PrivateKeyDer::try_from(own.key.serialize_der()).unwrap();
                 builder.with_client_auth_cert(vec![own.der.clone()], key).unwrap()
             }
-        };
+        })
+    }
+
+    /// The answer, and how hands were shaken.
+    async fn ask_with(&self, client: Arc<ClientConfig>) -> Result<(String, HandshakeKind), String> {
         let asked = async {
             let tcp = TcpStream::connect(self.address).await?;
             let name = ServerName::try_from("localhost").unwrap();
-            let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+            let mut stream = TlsConnector::from(client).connect(name, tcp).await?;
             stream
                 .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 .await?;
             let mut text = String::new();
             stream.read_to_string(&mut text).await?;
-            std::io::Result::Ok(text)
+            std::io::Result::Ok((text, stream.get_ref().1.handshake_kind().unwrap()))
         };
         let answer = tokio::time::timeout(Duration::from_secs(20), asked).await.unwrap();
         answer.map_err(|error| error.to_string())
@@ -181,6 +194,29 @@ async fn only_clients_with_an_allowed_name_of_the_right_authority_get_in() {
     assert!(asks(Some(&clients.issue(&["poller.example"], true))).await.is_err(), "expired");
     let foreign = Authority::new().issue(&["poller.example"], false);
     assert!(asks(Some(&foreign)).await.is_err(), "of another authority");
+}
+
+/// A session that is taken up again shows no certificate, and so none that has expired.
+#[tokio::test]
+async fn clients_show_their_certificate_at_each_connection() {
+    let clients = Authority::new();
+    let own = clients.issue(&["poller.example"], false);
+    let mutual = scene("client_ca_file = 'clients.pem'", Some(&clients)).await;
+    let open = scene("", None).await;
+    for version in [&version::TLS13, &version::TLS12] {
+        let of = async |scene: &Scene, own: Option<&Issued>| {
+            let client = scene.client(own, &[version]);
+            let mut kinds = Vec::new();
+            for _ in 0..3 {
+                kinds.push(scene.ask_with(Arc::clone(&client)).await.unwrap().1);
+            }
+            kinds
+        };
+        let full = |kind: &HandshakeKind| *kind != HandshakeKind::Resumed;
+        assert!(of(&mutual, Some(&own)).await.iter().all(full));
+        // Nothing is shown here that could expire, and the client would take a session up.
+        assert!(!of(&open, None).await.iter().all(full));
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use e2e::prometheus::Target;
 use e2e::scene;
 use e2e::{
-    Client, FakePm2, Folder, Launch, Program, Prometheus, SOON, Tls, pm2_process, wait_until,
+    Client, FakePm2, Folder, Launch, Metrics, Program, Prometheus, SOON, Tls, pm2_process,
+    wait_until,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -144,6 +145,46 @@ async fn the_poller_takes_an_exporter_for_the_right_one_by_authority_or_fingerpr
     seen(&url, &token, &by("poller"), "online").await?;
     seen(&url, &token, &by("stranger"), "offline").await?;
     seen(&url, &token, &by(""), "offline").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_exporter_of_a_host_has_its_own_certificates_end() -> Result<()> {
+    let fake = FakePm2::start(pm2_process::processes(1))?;
+    let pki = Pki::new().await?;
+    pki.run(&["issue", "short", "--san", "127.0.0.1", "--days", "3"]).await?;
+    pki.issue("long", "127.0.0.1").await?;
+    let (token, block) = scene::exporter_token("poller", &["read"])?;
+    let mut exporters = Vec::new();
+    let mut servers = String::new();
+    for name in ["short", "long"] {
+        let text = format!("[tls]\n{}{block}", pki.lines(name));
+        let exporter = exporter(&fake, &text, pki.tls(None)).await?;
+        servers += &format!(
+            "[[servers]]\nid = {name:?}\nurl = {:?}\ntoken_file = \"token\"\n",
+            exporter.launch().base()
+        );
+        exporters.push(exporter);
+    }
+    let more =
+        format!("anonymous_read = true\n[exporter_tls]\nca_file = {:?}\n", pki.file("ca.pem"));
+    let launch = scene::poller_launch(&[], &more)?;
+    std::fs::write(launch.folder().join("token"), token)?;
+    let file = launch.folder().join("configuration.toml");
+    std::fs::write(&file, std::fs::read_to_string(&file)? + &servers)?;
+    let poller = launch.start().await?;
+    let days = wait_until("both have shown theirs", SOON, async || {
+        let page = Metrics::parse(&poller.client().get("/metrics").await.ok()?.text).ok()?;
+        let end = |server| {
+            let name = "pm2_server_certificate_expiry_timestamp_seconds";
+            page.value(name, &[("server", server)]).ok()
+        };
+        let now = wire::Time::now().as_seconds();
+        Some([end("short")?, end("long")?].map(|end| (end - now) / 86_400.0))
+    })
+    .await
+    .with_context(|| poller.stderr())?;
+    assert!((1.0..5.0).contains(&days[0]) && (360.0..370.0).contains(&days[1]), "{days:?}");
     Ok(())
 }
 

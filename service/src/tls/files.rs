@@ -156,6 +156,9 @@ impl<T> Watched<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -179,5 +182,33 @@ mod tests {
         std::fs::write(&path, "33").unwrap();
         assert_eq!(now(), 33);
         assert_eq!(watched.mistake(), None);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_though_nothing_about_it_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        std::fs::write(&path, "1").unwrap();
+        let (from, away) = (path.clone(), Arc::new(AtomicBool::new(false)));
+        let is_away = Arc::clone(&away);
+        let watched = Watched::new(vec![path.clone()], move || {
+            if is_away.load(Ordering::Relaxed) {
+                return Err("too many open files".to_owned());
+            }
+            std::fs::read_to_string(&from).map_err(|error| error.to_string())
+        })
+        .unwrap();
+        let now = || watched.look(Duration::ZERO).to_string();
+        away.store(true, Ordering::Relaxed);
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!((now(), now()), ("1".to_owned(), "1".to_owned()));
+        away.store(false, Ordering::Relaxed);
+        assert_eq!(now(), "two");
+        assert_eq!(watched.mistake(), None);
+        // Rights are what makes a file readable, and no part of what is in it.
+        let before = Stamp::of(&path);
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_ne!(Stamp::of(&path), before);
     }
 }
