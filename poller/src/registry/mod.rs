@@ -157,6 +157,8 @@ struct Looked {
     registrations: Option<BTreeMap<ServerId, Registration>>,
     /// They were compared with what there is, and nothing changed since.
     compared: bool,
+    /// What was there at some time in this life of the program.
+    seen: BTreeSet<ServerId>,
 }
 
 /// Keeps the plan of polling, the fleet and the list of what is retired up to date.
@@ -351,6 +353,7 @@ impl Registry {
                 changed.push(new);
             }
         }
+        looked.seen.extend(looked.all.keys().cloned());
         // Of a file that was never read nobody knows what is in it.
         let unread = looked.looking.is_running() || looked.files.has_unread();
         let mut hidden = BTreeSet::new();
@@ -358,7 +361,9 @@ impl Registry {
             old.retired_at.is_none() && !looked.all.contains_key(*id)
         };
         for (id, old) in kept.iter().filter(missing) {
-            if unread && old.origin == Origin::File.as_str() {
+            // One that was there in this life was in a good version, and is not any more.
+            let known = looked.seen.contains(id);
+            if unread && !known && old.origin == Origin::File.as_str() {
                 hidden.insert(id.clone());
             } else {
                 changed.push(Registration { retired_at: Some(now), ..old.clone() });

@@ -257,6 +257,60 @@ async fn files_of_servers_are_used_as_they_change() {
     until("they are retired", async || retired().await == ["one", "two"]).await;
 }
 
+/// Nobody knows then what is in it: nothing is retired, and nothing that waits is cancelled.
+#[tokio::test]
+async fn a_folder_that_is_away_when_the_poller_starts_takes_no_server_away() {
+    let exporter = Exporter::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (lists, away) = (folder.path().join("lists"), folder.path().join("away"));
+    fs::create_dir(&lists).unwrap();
+    let list = json!([
+        {"targets": [exporter.address], "labels": {"server": "one"}},
+        {"targets": ["127.0.0.1:9"], "labels": {"server": "dark"}},
+    ]);
+    fs::write(lists.join("a.json"), list.to_string()).unwrap();
+    let mut config = config(Vec::new());
+    config.server_files = vec![lists.join("*.json")];
+    let poller = Poller::with(config.clone()).await;
+    let admin = poller.token("admin", Role::Admin, &[]).await;
+    poller.until_status_as(&admin, "one", "online").await;
+    let waits = poller.post_as(&admin, "/api/commands/dark/apps/api/restart?queue=1h").await;
+    assert_eq!(waits.json()["status"], "queued", "{waits:?}");
+    let history = "/api/servers/one/apps/api/metrics?metric=memory&from=1h";
+    let points = async |poller: &Poller| {
+        let answer = poller.get_as(&admin, history).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["series"][0]["points"].as_array().map_or(0, Vec::len)
+    };
+    exporter.sample(1.0);
+    until("there is history", async || points(&poller).await > 0).await;
+
+    fs::rename(&lists, &away).unwrap();
+    let poller = poller.restart(None).await;
+    let told = format!("{{file=\"{}\"}} 0", lists.join("*.json").display());
+    let page = async || poller.get_as(&admin, "/metrics").await.body;
+    until("it is told", async || page().await.contains(&told)).await;
+    assert_eq!(poller.get_as(&admin, "/api/servers/one").await.status, 404);
+    assert!(points(&poller).await > 0, "its history stays");
+    let retired = poller.get_as(&admin, "/api/servers?retired=true").await.json();
+    assert_eq!(retired["servers"], json!([]));
+    let waiting = poller.get_as(&admin, waits.header("location")).await.json();
+    assert_eq!(waiting["status"], "queued", "{waiting}");
+
+    fs::rename(&away, &lists).unwrap();
+    poller.until_status_as(&admin, "one", "online").await;
+    // What leaves its file is retired, whatever else cannot be read.
+    config.server_files.push(folder.path().join("never/*.json"));
+    let poller = poller.restart(Some(config)).await;
+    poller.until_status_as(&admin, "one", "online").await;
+    fs::write(lists.join("a.json"), json!([list[0]]).to_string()).unwrap();
+    until("it is retired, and what waited for it cancelled", async || {
+        let waiting = poller.get_as(&admin, waits.header("location")).await.json();
+        waiting["status"] == "cancelled"
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_pipe_in_place_of_a_list_holds_up_nothing() {
     let exporter = Exporter::start().await;

@@ -22,7 +22,7 @@ use crate::http::{Admin, Peer, Reader};
 use crate::store::{NewUser, StoreError, StoredUser, UserChange};
 
 /// How often a change is tried that others come in between of.
-const CHANGE_TRIES: u32 = 3;
+const CHANGE_TRIES: u32 = 20;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
