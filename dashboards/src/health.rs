@@ -39,6 +39,9 @@ pub(crate) enum Kind {
     NotAsked,
 }
 
+/// What was stopped for so long was stopped by somebody: as the alert has it.
+const STOPPED_MILLIS: i64 = 60_000;
+
 impl Kind {
     const ALL: [Self; 23] = [
         Self::ServerOffline,
@@ -284,13 +287,19 @@ fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
     for (app, processes) in &apps {
         let errored = number_of(processes, |process| process.status == Status::Errored);
         let crashes = server.crashes.iter().filter(|((of, _), _)| of == *app);
-        let crashes: u32 = crashes.map(|(_, count)| count).sum();
+        let crashes = crashes.map(|(_, count)| *count).max().unwrap_or(0);
         let within = || {
             let of = if processes.len() > 1 { " of one instance" } else { "" };
             let window = span(Server::CRASH_WINDOW_MILLIS);
             format!("{}{of} in {window}", counted(crashes.into(), "crash"))
         };
-        let stopped = number_of(processes, |process| process.status == Status::Stopped);
+        // A quick loop is stopped at every other look, and nobody stopped it.
+        let is_over = processes.iter().all(|process| {
+            let exit = process.last_exit.as_ref();
+            let ended = exit.is_none_or(|exit| now.millis_since(exit.at) >= STOPPED_MILLIS);
+            process.status == Status::Stopped && ended
+        });
+        let alert = loops.iter().find(|alert| alert.app.as_ref() == Some(*app));
         if errored > 0 {
             let mut text = match processes.len() {
                 1 => "PM2 gave up restarting it".to_owned(),
@@ -301,9 +310,11 @@ fn of_server(server: &Server, now: Time, found: &mut Vec<Trouble>) {
                 text = format!("{text}; {how}");
             }
             tell(Kind::ProcessErrored, Some(*app), errored, text);
-        } else if crashes >= Server::CRASH_LOOP && stopped < processes.len() as u64 {
+        } else if is_over {
+            // Somebody stopped it.
+        } else if crashes >= Server::CRASH_LOOP {
             tell(Kind::CrashLoop, Some(*app), 1, within());
-        } else if let Some(alert) = loops.iter().find(|alert| alert.app.as_ref() == Some(*app)) {
+        } else if let Some(alert) = alert {
             // Events may be missing: a full disk takes none.
             tell(Kind::CrashLoop, Some(*app), 1, alert.text.clone());
         }

@@ -105,11 +105,22 @@ fn a_loop_is_over_once_somebody_stopped_it_and_told_though_events_are_missing() 
     state.processes[0].status = wire::Status::Stopped;
     let mut stopped = server("vm3", "", state);
     stopped.crashes.clone_from(&looping.crashes);
+    stopped.alerts.clone_from(&told.alerts);
+    // Stopped between two of its crashes.
+    let mut quick = stopped.clone();
+    let state = std::sync::Arc::make_mut(quick.state.as_mut().unwrap());
+    state.processes[0].last_exit = Some(wire::ExitInfo { at: ago(2), ..Default::default() });
+    // Of two PM2s, and of neither often enough.
+    let mut apart = server("vm4", "", sample::state());
+    let of = |home: &str, count| ((name.clone(), Some(home.into())), count);
+    apart.crashes = [of("/a", 2), of("/b", 2)].into();
     for (server, says) in [
         (looping, "14 crashes in 10 min"),
         (told, said),
         (both, "14 crashes in 10 min"),
+        (quick, "14 crashes in 10 min"),
         (stopped, "Everything is all right"),
+        (apart, "Everything is all right"),
     ] {
         let page = read(FleetPage { servers: vec![server], registered: 1, ..fleet(0) }.render());
         page.says(&[says]);

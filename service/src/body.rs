@@ -115,11 +115,13 @@ fn wrong_shape(path: &str, error: &str) -> String {
         return format!("has a field that is not known: there is {known}");
     }
     let path: String = path.chars().take(100).collect();
-    if let Some((_, field)) = error.split_once("duplicate field `") {
+    if let Some(field) = error.strip_prefix("duplicate field `") {
         return format!("has the field {} twice", field.trim_end_matches('`'));
     }
-    // What follows the value is of the programs' own.
-    if let Some((_, allowed)) = error.rsplit_once(" is not a valid ") {
+    // What follows the value is of the programs' own, where it is not serde that quotes it.
+    if !error.starts_with("invalid ")
+        && let Some((_, allowed)) = error.rsplit_once(" is not a valid ")
+    {
         return format!("{path}: is not a valid {allowed}");
     }
     if let Some(expected) = error.strip_prefix("expected ") {
@@ -197,6 +199,8 @@ mod tests {
                 r#"{"instances":"canary"}"#,
                 "instances: is a string, and a whole number from 0 to 4294967295 is expected",
             ),
+            (r#"{"instances":"x is not a valid canary"}"#, "instances: is a string, and"),
+            (r#"{"instances":"duplicate field `canary"}"#, "instances: is a string, and"),
             (r#"{"instances":-1}"#, "instances: is out of range: a whole number from 0 to 42949"),
             (r#"{"instances":1,"instances":2}"#, "body: has the field instances twice"),
             (r#"{"instances":null}"#, "instances: is null, and a whole number from"),

@@ -220,7 +220,7 @@ impl Commands {
             Err(problem) => {
                 // What it is refused for now may not have been so the first time.
                 let Request { caller, server, action, .. } = &request;
-                let may = caller.may_see(server) && caller.require_action(*action).is_ok();
+                let may = self.saw(caller, server) && caller.require_action(*action).is_ok();
                 if let Some(before) = self.keyed(caller, request.key.as_ref(), may).await? {
                     return self.before(&request, &body, before).map(Begun::Before);
                 }
@@ -307,6 +307,12 @@ impl Commands {
         if let Err(error) = self.store.insert_command(new).await {
             tracing::error!(%error, "a refused command could not be put on record");
         }
+    }
+
+    /// Whether a server is nothing that is kept from the caller now. One that is gone has no group and no
+    /// tags any more by which it could be.
+    fn saw(&self, caller: &Caller, server: &ServerId) -> bool {
+        caller.may_see(server) || self.fleet.get(server).is_none()
     }
 
     /// What a caller who may still ask for such a thing has used a key for.

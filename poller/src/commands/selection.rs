@@ -166,8 +166,16 @@ impl Commands {
             Ok(parts) => parts,
             Err(problem) => {
                 // What it is refused for now may not have been so the first time.
-                let may = rollout.caller.require_action(rollout.action).is_ok();
-                return match self.keyed(&rollout.caller, rollout.key.as_ref(), may).await? {
+                let caller = &rollout.caller;
+                let may = caller.require_action(rollout.action).is_ok();
+                let before = self.keyed(caller, rollout.key.as_ref(), may).await?;
+                let may_know = match &before {
+                    Some(Keyed::Selection(id)) => {
+                        self.rolled(id).await?.parts.iter().all(|it| self.saw(caller, &it.server))
+                    }
+                    _ => true,
+                };
+                return match before.filter(|_| may_know) {
                     Some(before) => self.rolled_before(before, &whole).await,
                     None => Err(self.refuse_rollout(&rollout, problem).await),
                 };

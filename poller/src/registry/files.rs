@@ -46,7 +46,7 @@ impl Known {
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     known: BTreeMap<PathBuf, Known>,
-    /// Paths with a `*` whose folder cannot be read, nor has been since the program began, and why not.
+    /// Paths with a `*` whose folder cannot be read, and of which no file is known; and why not.
     away: BTreeMap<PathBuf, String>,
 }
 

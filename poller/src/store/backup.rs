@@ -138,9 +138,12 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
     Ok(kept)
 }
 
+/// Numbers of events are further apart than so only where they began anew: see [`begin_events_after`].
+pub(super) const ANEW: i64 = 500_000_000;
+
 /// What waited when a copy was made may have been done since: it is not sent, and exporters are asked for
 /// it, as for all that is under way when the poller starts. No number of an event is `given` again.
-async fn ask_for_what_waits(partial: &Path, given: i64) -> Result<()> {
+async fn ask_for_what_waits(partial: &Path, given: Option<i64>) -> Result<()> {
     let mut connection = options(partial).connect().await?;
     let done = async {
         query("UPDATE commands SET status = 'running' WHERE status = 'queued'")
@@ -154,32 +157,38 @@ async fn ask_for_what_waits(partial: &Path, given: i64) -> Result<()> {
     sync(partial)
 }
 
-/// The last number of an event of the database that was here. If nobody can tell, more than there ever
-/// were: the seconds since 1970.
-async fn events_given(database: &Path) -> i64 {
-    let last = async {
-        let mut connection = options(database).read_only(true).connect().await.ok()?;
-        let last = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'");
-        let last: Option<i64> = last.fetch_optional(&mut connection).await.ok().flatten();
-        let _ = connection.close().await;
-        last
-    };
-    let last = if database.exists() { last.await } else { None };
-    last.unwrap_or_else(|| Time::now().as_millis() / 1000)
+const LAST_EVENT: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'events'";
+
+/// The last number of an event of the database that was here, if it can be read.
+async fn events_given(database: &Path) -> Option<i64> {
+    if !database.exists() {
+        return None;
+    }
+    let mut connection = options(database).read_only(true).connect().await.ok()?;
+    let last = sqlx::query_scalar(LAST_EVENT).fetch_optional(&mut connection).await;
+    let _ = connection.close().await;
+    last.ok().flatten()
 }
 
-/// Whoever comes back to the stream with a number that was given to an event is to miss none.
-async fn begin_events_after(connection: &mut SqliteConnection, given: i64) -> sqlx::Result<()> {
-    query(
-        "INSERT INTO sqlite_sequence (name, seq) SELECT 'events', 0 \
-         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events')",
-    )
-    .execute(&mut *connection)
-    .await?;
-    query("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events'")
-        .bind(given)
-        .execute(connection)
-        .await?;
+/// Goes on after the numbers that were `given` to events, so that whoever comes back to the stream with
+/// one of them misses none. Where nobody can tell, or it was another database that gave them (the one
+/// that a copy is of has gone on since), it is after more than there ever were.
+async fn begin_events_after(
+    connection: &mut SqliteConnection,
+    given: Option<i64>,
+) -> sqlx::Result<()> {
+    let own: Option<i64> = sqlx::query_scalar(LAST_EVENT).fetch_optional(&mut *connection).await?;
+    let last = own.unwrap_or(0);
+    let next = given.filter(|given| *given >= last).unwrap_or_else(|| {
+        let seconds = Time::now().as_millis() / 1000;
+        // Those that were given since the copy was made do not bring it nearer than `ANEW`.
+        last.max(seconds).saturating_add(2 * ANEW)
+    });
+    let sql = match own {
+        None => "INSERT INTO sqlite_sequence (seq, name) VALUES (?, 'events')",
+        Some(_) => "UPDATE sqlite_sequence SET seq = ? WHERE name = 'events'",
+    };
+    query(sql).bind(next).execute(connection).await?;
     Ok(())
 }
 

@@ -203,10 +203,8 @@ impl Store {
         .bind(after)
         .fetch_one(&self.readers)
         .await?;
-        // See `backup::restore`.
-        const ANEW: i64 = 1_000_000_000;
         let missing = (last - after).checked_sub(there).filter(|_| after <= last);
-        let missing = missing.filter(|missing| *missing < ANEW);
+        let missing = missing.filter(|missing| *missing < super::backup::ANEW);
         Ok((last, missing.map(|missing| missing.max(0).unsigned_abs())))
     }
 

@@ -104,13 +104,18 @@ async fn slots_are_commanded_through_their_process() {
 async fn a_key_gives_what_came_of_it_though_it_would_be_refused_now() {
     let (exporter, poller, token) = start().await;
     let admin = poller.token("admin", Role::Admin, &[]).await;
-    let server = json!({"id": "vm9", "url": exporter.url()});
+    let server = json!({"id": "vm9", "url": exporter.url(), "group": "eu"});
     let added = poller.post_json(&admin, "/api/servers", &server, None).await;
     assert_eq!(added.status, 201, "{added:?}");
     poller.until_status_as(&token, "vm9", "online").await;
     let path = "/api/commands/vm9/apps/api/restart";
     let first = with_key(&poller, &token, path, "k").await;
     assert_eq!(first.json()["status"], "succeeded", "{first:?}");
+    let eu = json!({"name": "eu", "role": "operator", "groups": ["eu"]});
+    let eu = poller.post_json(&admin, "/api/tokens", &eu, None).await.json();
+    let eu = eu["token"].as_str().unwrap().to_owned();
+    let limited = with_key(&poller, &eu, path, "k").await;
+    assert_eq!(limited.json()["status"], "succeeded", "{limited:?}");
     let path_of_waiting = "/api/commands/vm9/apps/api/stop?queue=10m";
     exporter.set(Manner::Say(StatusCode::BAD_GATEWAY, String::new()));
     poller.until_status_as(&token, "vm9", "offline").await;
@@ -125,6 +130,9 @@ async fn a_key_gives_what_came_of_it_though_it_would_be_refused_now() {
         (200, first.json()["id"].clone())
     );
     assert_eq!(again.json()["status"], "succeeded");
+    // What is gone has no group any more.
+    let again = with_key(&poller, &eu, path, "k").await;
+    assert_eq!(again.json()["id"], limited.json()["id"], "{again:?}");
     until("what waited is cancelled with its server", async || {
         let again = with_key(&poller, &token, path_of_waiting, "w").await;
         assert_eq!(again.status, 409, "{again:?}");
@@ -142,7 +150,7 @@ async fn a_key_gives_what_came_of_it_though_it_would_be_refused_now() {
     assert_eq!(with_key(&poller, &theirs, path, "k").await.status, 404, "a key is its token's own");
     let elsewhere = poller.token("elsewhere", Role::Operator, &["vm1"]).await;
     assert_eq!(with_key(&poller, &elsewhere, path, "k").await.status, 404);
-    assert_eq!(exporter.lock().ran.len(), 1);
+    assert_eq!(exporter.lock().ran.len(), 2);
 }
 
 /// It is not done only to be answered with 406.

@@ -88,8 +88,8 @@ impl OwnMemory {
         for (file, _) in own.server_files.iter().filter(|(_, used)| !used) {
             let said = format!(
                 "{file}, one of the server_files of the poller at {instance}, is missing, unreadable \
-                 or wrong. What it said last is still used; servers that were added to it since are \
-                 not watched."
+                 or wrong. What it said last is still used, unless the poller was started since: then its \
+                 servers are not watched. Nor are those that were added to it."
             );
             tell(&a::SERVER_FILE, &[("file", file)], said);
         }

@@ -142,8 +142,23 @@ async fn what_takes_a_databases_place_gives_no_number_of_an_event_again() {
         assert_eq!(store.missing_events(before).await.unwrap().1, None);
     }
     let next = tell(&store).await;
-    assert!(next > 1_700_000_000, "{next}");
+    assert!(next > 2_700_000_000, "{next}");
     assert_eq!(store.missing_events(next).await.unwrap(), (next, Some(0)));
+    // Again, and now it is another one that is in the place, which has given few.
+    store.close().await;
+    std::fs::remove_file(&path).unwrap();
+    Store::open(&path).await.unwrap().close().await;
+    restore(&path, &copied).await.unwrap();
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.missing_events(third).await.unwrap().1, None);
+    let copied = folder.path().join("second.db");
+    copy(&path, &copied).await.unwrap();
+    store.close().await;
+    std::fs::remove_file(&path).unwrap();
+    restore(&path, &copied).await.unwrap();
+    let store = Store::open(&path).await.unwrap();
+    assert_eq!(store.missing_events(next).await.unwrap().1, None, "each is told from the former");
+    let next = tell(&store).await;
     // Nor of one that is damaged and set aside.
     store.mark_damaged();
     store.close().await;
