@@ -222,6 +222,9 @@ impl App {
         let config = match config {
             // It is being written, or could not be.
             Ok(new) if new.is_blank && !self.config.is_blank => Err("its file is empty".to_owned()),
+            Ok(new) if new.web_is_blank && !self.config.web_is_blank => {
+                Err("its web_config_file is empty".to_owned())
+            }
             // What is listened on stays, whatever it says.
             Ok(new) if !self.config.listen.ip().is_loopback() && !new.has_credentials() => {
                 let listen = self.config.listen;
@@ -239,12 +242,15 @@ impl App {
                     .filter(|(before, after)| before != after)
                     .map(|((key, _), _)| key)
                     .collect();
-                match Users::new(config.users.clone()) {
-                    Ok(users) => {
-                        *self.users.write().unwrap_or_else(PoisonError::into_inner) =
-                            Arc::new(users);
+                // Whoever is known by a password and follows something stays known.
+                if !self.users().are(&config.users) {
+                    match Users::new(config.users.clone()) {
+                        Ok(users) => {
+                            *self.users.write().unwrap_or_else(PoisonError::into_inner) =
+                                Arc::new(users);
+                        }
+                        Err(error) => tracing::error!("users were not read again: {error:#}"),
                     }
-                    Err(error) => tracing::error!("users were not read again: {error:#}"),
                 }
                 *self.access.write().unwrap_or_else(PoisonError::into_inner) = access(&config);
                 // The state tells when tokens expire.
@@ -360,6 +366,21 @@ mod tests {
         outside.reload(config("127.0.0.1", &next));
         assert!(outside.reloaded());
         assert_eq!(names(&outside), ["new"]);
+
+        // Users of a file that is being written anew.
+        let web = home.path().join("web.yml");
+        let hash = bcrypt::hash("word", 4).unwrap();
+        std::fs::write(&web, format!("basic_auth_users:\n  prom: {hash}\n")).unwrap();
+        let with_web = format!("web_config_file = {web:?}\n");
+        let by_users =
+            App::start(config("127.0.0.1", &with_web).unwrap(), Shutdown::default()).unwrap();
+        let known = by_users.users();
+        by_users.reload(config("127.0.0.1", &with_web));
+        assert!(by_users.reloaded());
+        assert!(Arc::ptr_eq(&known, &by_users.users()), "who is known by a password stays known");
+        std::fs::write(&web, "# soon\n").unwrap();
+        by_users.reload(config("127.0.0.1", &with_web));
+        assert!(!by_users.reloaded() && !by_users.users().is_empty());
 
         let inside = App::start(config("127.0.0.1", &first).unwrap(), Shutdown::default()).unwrap();
         inside.reload(config("127.0.0.1", ""));

@@ -40,6 +40,11 @@ impl Users {
         Ok(Self { users, nobody, salt, right: Mutex::default(), turns: Turns::default() })
     }
 
+    /// Whether they are these.
+    pub fn are(&self, users: &[(String, String)]) -> bool {
+        self.users == users
+    }
+
     /// Whether there are any.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()

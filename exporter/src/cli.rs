@@ -31,7 +31,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(
             Command::new("serve")
-                .about("Watch PM2 and serve HTTP; starts no daemon, writes nothing into its directory")
+                .about("Watch PM2 and serve HTTP; starts no daemon, changes what it is asked to and, with [slots], slots and logs")
                 .args(SETTINGS.args()),
         )
         .subcommand(

@@ -113,6 +113,8 @@ const fn key(name: &'static str, form: Form, value: &'static str, help: &'static
 pub struct Config {
     /// The file that it was read from is empty.
     pub is_blank: bool,
+    /// So is its `web_config_file`.
+    pub web_is_blank: bool,
     /// Where to listen.
     pub listen: SocketAddr,
     /// PM2's directories.
@@ -219,6 +221,7 @@ impl Config {
         let is_blank = reader.is_blank();
         let config = pm2_homes.map(|pm2_homes| Self {
             is_blank,
+            web_is_blank: web.is_blank,
             listen,
             pm2_homes,
             state_dir,

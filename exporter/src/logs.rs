@@ -5,7 +5,7 @@
 //! when to look.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ pub struct Tail {
     path: PathBuf,
     file: Option<File>,
     at: u64,
+    /// Where it ended when it was opened.
+    end: u64,
     partial: Vec<u8>,
 }
 
@@ -42,8 +44,17 @@ impl Tail {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn open_beside(path: &Path, lines: usize, files: usize) -> io::Result<(Self, Vec<String>)> {
+        Self::open_behind(path, lines, files)?.all_of_last(lines)
+    }
+
+    /// The same, where the last lines are read by [`Self::read_last`], piece by piece: whoever sends them
+    /// on holds little of them. One that is told in pieces counts as one there.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn open_behind(path: &Path, lines: usize, files: usize) -> io::Result<Self> {
         let most = MAX_BACK / files.max(1) as u64;
-        Self::open_from(path, 0, lines, most.max(CHUNK as u64))
+        Self::begin(path, 0, lines, most.max(CHUNK as u64))
     }
 
     /// The same of what stands behind the first `after` bytes; of the whole file where it is
@@ -52,19 +63,15 @@ impl Tail {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn open_after(path: &Path, after: u64, lines: usize) -> io::Result<(Self, Vec<String>)> {
-        Self::open_from(path, after, lines, MAX_BACK)
+        Self::begin(path, after, lines, MAX_BACK)?.all_of_last(lines)
     }
 
-    fn open_from(
-        path: &Path,
-        after: u64,
-        lines: usize,
-        most: u64,
-    ) -> io::Result<(Self, Vec<String>)> {
-        let mut tail = Self { path: path.to_owned(), file: None, at: 0, partial: Vec::new() };
-        let mut file = match named::read(path) {
+    fn begin(path: &Path, after: u64, lines: usize, most: u64) -> io::Result<Self> {
+        let mut tail =
+            Self { path: path.to_owned(), file: None, at: 0, end: 0, partial: Vec::new() };
+        let file = match named::read(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((tail, Vec::new())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(tail),
             Err(error) => return Err(error),
         };
         let mut end = file.metadata()?.len();
@@ -81,17 +88,44 @@ impl Tail {
                 found => break found?,
             }
         };
-        let start = if after > end { start } else { start.max(after) };
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = Vec::new();
-        (&file).take(end - start).read_to_end(&mut bytes)?;
-        tail.at = start + bytes.len() as u64;
-        tail.file = Some(file);
-        let mut last = tail.split(&bytes);
+        tail.at = if after > end { start } else { start.max(after) };
+        (tail.end, tail.file) = (end, Some(file));
+        Ok(tail)
+    }
+
+    fn all_of_last(mut self, lines: usize) -> io::Result<(Self, Vec<String>)> {
+        let mut last = Vec::new();
+        loop {
+            let (some, more) = self.read_last()?;
+            last.extend(some);
+            if !more {
+                break;
+            }
+        }
         // More breaks than lines asked for only come from over-long lines told in pieces.
         let surplus = last.len().saturating_sub(lines);
         last.drain(..surplus);
-        Ok((tail, last))
+        Ok((self, last))
+    }
+
+    /// Of the last lines that were there when it was opened, some 64 KiB at a time; `more` tells whether
+    /// there are more of them.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_last(&mut self) -> io::Result<(Vec<String>, bool)> {
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let Some(file) = self.file.as_ref().filter(|_| left > 0) else {
+            return Ok((Vec::new(), false));
+        };
+        let mut buffer = vec![0; CHUNK.min(left)];
+        let read = file.read_at(&mut buffer, self.at)?;
+        if read == 0 {
+            // It was cut meanwhile.
+            self.end = self.at;
+        }
+        self.at += read as u64;
+        Ok((self.split(&buffer[..read]), self.at < self.end))
     }
 
     /// How far the file was read, in bytes.
@@ -163,9 +197,17 @@ impl Tail {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.partial.extend_from_slice(piece);
             let whole = piece.ends_with(b"\n");
-            if whole || self.partial.len() >= MAX_LINE {
-                let line = std::mem::take(&mut self.partial);
-                lines.extend(line.chunks(MAX_LINE).map(printable));
+            let mut told = 0;
+            while self.partial.len() - told > MAX_LINE + usize::from(whole) {
+                let end = told + whole_letters(&self.partial[told..], MAX_LINE);
+                lines.push(printable(&self.partial[told..end]));
+                told = end;
+            }
+            if whole {
+                lines.push(printable(&self.partial[told..]));
+                self.partial.clear();
+            } else {
+                self.partial.drain(..told);
             }
         }
         lines
@@ -198,6 +240,12 @@ fn start_of_last(file: &File, end: u64, lines: usize, most: u64) -> io::Result<u
     file.read_at(&mut buffer, at)?;
     let next = buffer.iter().position(|byte| *byte == b'\n');
     Ok(at + next.map_or(0, |next| next as u64 + 1))
+}
+
+/// The most bytes at the beginning, `most` of them, that end where a letter of UTF-8 does.
+fn whole_letters(line: &[u8], most: usize) -> usize {
+    let begins = |at: &usize| line.get(*at).is_none_or(|byte| byte & 0b1100_0000 != 0b1000_0000);
+    (most.saturating_sub(3)..=most).rev().find(begins).unwrap_or(most)
 }
 
 /// A line without its break and without what would steer a terminal.
@@ -298,8 +346,15 @@ mod tests {
         assert_eq!(Tail::open(&path, 5).unwrap().1, ["[2Jred\tx"]);
         fs::write(&path, "y".repeat(MAX_LINE * 2 + 5)).unwrap();
         let (mut tail, last) = Tail::open(&path, 5).unwrap();
-        assert_eq!(last.len(), 3);
-        assert_eq!(tail.rest(), None);
+        assert_eq!(last, ["y".repeat(MAX_LINE), "y".repeat(MAX_LINE)]);
+        assert_eq!(tail.rest().as_deref(), Some("yyyyy"));
+        // No letter is cut, wherever it stands.
+        for before in 0..4 {
+            let line = "x".repeat(before) + &"é€😀".repeat(20_000);
+            fs::write(&path, format!("{line}\n")).unwrap();
+            let (_, last) = Tail::open(&path, 5).unwrap();
+            assert!(last.len() == 3 && last.concat() == line, "{before}");
+        }
     }
 
     #[test]

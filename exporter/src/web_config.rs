@@ -15,6 +15,8 @@ pub struct WebConfig {
     pub tls: Option<ServerTls>,
     /// `basic_auth_users`: names, and bcrypt's hashes of their passwords.
     pub users: Vec<(String, String)>,
+    /// There is nothing in it.
+    pub is_blank: bool,
 }
 
 impl WebConfig {
@@ -26,12 +28,16 @@ impl WebConfig {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("{shown} cannot be read: {error}"))?;
-        let table = service::yaml::table(&text).map_err(|why| format!("{shown} {why}"))?;
+        // A user without a hash must not vanish: where nobody is left, everybody may read.
+        let table = service::yaml::table_with_empty(&text, "basic_auth_users")
+            .map_err(|why| format!("{shown} {why}"))?;
+        let is_blank = table.is_empty();
         let mut reader = Reader::new(table, "", shown.to_string());
         reader.set_base(path.parent().unwrap_or(Path::new("")));
         let config = Self {
             tls: reader.table("tls_server_config", tls),
             users: reader.table("basic_auth_users", users).unwrap_or_default(),
+            is_blank,
         };
         // Only HTTP/1.1 is spoken, and headers are set already; neither is a reason not to start.
         reader.table("http_server_config", |reader| {
@@ -134,7 +140,18 @@ mod tests {
         let config = read(&format!("basic_auth_users:\n  prom: {hash}\n")).unwrap();
         assert_eq!(config.users, [("prom".to_owned(), hash)]);
         assert_eq!(config.tls, None);
-        assert_eq!(read("").unwrap(), WebConfig::default());
+        assert_eq!(read("").unwrap(), WebConfig { is_blank: true, ..WebConfig::default() });
+        assert_eq!(read("basic_auth_users:\n").unwrap().users, []);
+    }
+
+    /// Who fills a template in may have nothing to fill in.
+    #[test]
+    fn a_user_without_a_hash_is_a_mistake() {
+        for empty in ["", " ~", " ''", " null"] {
+            let wrong = read(&format!("basic_auth_users:\n  prom:{empty}\n")).unwrap_err();
+            let told = ["basic_auth_users.prom (", "is not a bcrypt hash"];
+            assert!(told.iter().all(|part| wrong.contains(part)), "{wrong}");
+        }
     }
 
     #[test]

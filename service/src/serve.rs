@@ -136,8 +136,16 @@ pub async fn serve(
     limits: Limits,
     shutdown: Shutdown,
 ) {
+    let most = crate::limits::connections(limits.connections);
+    if most < limits.connections {
+        tracing::info!(
+            most,
+            wanted = limits.connections,
+            "so few files may be open that there are fewer connections than configured"
+        );
+    }
     let places = Connections::new(
-        limits.connections,
+        most,
         limits.connections_of_address,
         limits.waits_after,
         limits.proxies.clone(),
@@ -152,6 +160,7 @@ pub async fn serve(
     let tasks = tokio_util::task::TaskTracker::new();
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout).max_buf_size(64 * 1024);
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = shutdown.drain.cancelled() => break,
@@ -162,7 +171,10 @@ pub async fn serve(
             Err(error) => {
                 // Out of descriptors, most likely: the waiting connections will not go away by
                 // asking again at once.
-                tracing::warn!(%error, "cannot accept a connection");
+                if told.is_none_or(|told| told.elapsed() > Duration::from_secs(1)) {
+                    tracing::warn!(%error, "cannot accept connections");
+                    told = Some(Instant::now());
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

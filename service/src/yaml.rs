@@ -2,6 +2,7 @@
 //! that mistakes in it are told like all others.
 
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, ScanError, YamlData};
+use saphyr_parser::{Event, Parser};
 use toml::{Table, Value};
 
 /// Deeper than any file that we read.
@@ -45,11 +46,28 @@ pub fn texts(text: &str) -> Result<Option<Value>, String> {
 type Of<'a> = &'a dyn Fn(&Scalar<'_>, &MarkedYaml<'_>) -> Option<Value>;
 
 fn first(text: &str, of: Of<'_>) -> Result<Option<Value>, String> {
+    if is_too_deep(text) {
+        return Err(format!("is nested more than {DEEPEST} deep"));
+    }
     let documents = MarkedYaml::load_from_str(text).map_err(|error: ScanError| {
         let at = error.marker();
         format!("is not YAML: line {}, column {}: {}", at.line(), at.col() + 1, error.info())
     })?;
     documents.first().map_or(Ok(None), |document| converted(document, of, DEEPEST))
+}
+
+/// Whether a text is nested deeper than anything may be: whoever makes a tree of it calls itself as often,
+/// until there is no stack left. What is wrong with it otherwise is told by who reads it.
+fn is_too_deep(text: &str) -> bool {
+    let mut depth = 0_usize;
+    Parser::new_from_str(text).map_while(Result::ok).any(|(event, _)| {
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEEPEST
+    })
 }
 
 /// The same, where a mapping is expected. An empty text is an empty one.
@@ -62,6 +80,24 @@ pub fn table(text: &str) -> Result<Table, String> {
         Some(Value::Table(table)) => Ok(table),
         Some(_) => Err("is YAML, but no mapping of keys to values".to_owned()),
     }
+}
+
+/// The same, where keys of the mapping `of` that have no value are not left out: they are empty texts.
+///
+/// # Errors
+/// Those of [`table`].
+pub fn table_with_empty(text: &str, of: &str) -> Result<Table, String> {
+    let mut table = table(text)?;
+    let written = texts(text)?;
+    let written = written.as_ref().and_then(|written| written.get(of)?.as_table());
+    let empty = written.into_iter().flatten().filter(|(_, value)| value.as_str() == Some(""));
+    for (key, value) in empty {
+        let of = table.entry(of).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(of) = of {
+            of.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+    Ok(table)
 }
 
 fn converted(yaml: &MarkedYaml<'_>, of: Of<'_>, deeper: usize) -> Result<Option<Value>, String> {
@@ -122,6 +158,8 @@ mod tests {
             ("- canary", "mapping"),
             ("? [a]\n: canary", "key"),
             (&format!("a: {}canary{}", "[".repeat(50), "]".repeat(50)), "deep"),
+            (&format!("{}canary", "- ".repeat(200_000)), "deep"),
+            (&format!("{}canary", "? ".repeat(200_000)), "deep"),
         ] {
             let message = table(wrong).unwrap_err();
             assert!(message.contains(word) && !message.contains("canary"), "{message}");

@@ -260,6 +260,7 @@ async fn words_stay_words_on_every_page_and_in_every_table_log_and_series() -> R
     browser.fill("input[name=password]", "correct horse battery").await?;
     browser.click("form:has(input[name=password]) button").await?;
     browser.find("header form[action='/logout']").await?;
+    let mut fetched = 0;
     for path in [
         "/".to_owned(),
         format!("/?q={}", encoded(&word)),
@@ -290,10 +291,23 @@ async fn words_stay_words_on_every_page_and_in_every_table_log_and_series() -> R
         "/metrics".to_owned(),
     ] {
         browser.open(&format!("{base}{path}")).await?;
-        // What is fetched again and put into the page is looked at as well.
-        browser.run("window.dispatchEvent(new Event('focus'))").await?;
         is_unharmed(&browser, &path).await?;
+        // What is fetched again and put into the page is looked at as well.
+        let marked = "const part = document.querySelector('main[data-stream] [data-live][id]'); \
+                      if (part) { part.append(document.createElement('mark')); \
+                      part.lastElementChild.id = 'former'; \
+                      document.dispatchEvent(new Event('visibilitychange')); } return !!part";
+        if browser.run(marked).await? == Value::Bool(true) {
+            wait_until(&format!("{path} is fetched again"), SOON, async || {
+                let gone = "return !document.getElementById('former')";
+                (browser.run(gone).await.ok()? == Value::Bool(true)).then_some(())
+            })
+            .await?;
+            fetched += 1;
+            is_unharmed(&browser, &path).await?;
+        }
     }
+    assert!(fetched >= 5, "{fetched} pages were fetched again");
     assert_eq!(liar.trapped.load(Ordering::SeqCst), 0, "a page asked where a word led it");
 
     // Tables: no cell is a formula.

@@ -284,6 +284,32 @@ async fn other_exporters_names_stay_apart_too() -> Result<()> {
     Ok(())
 }
 
+/// Slots are the first one's: elsewhere their processes' names are names like any other.
+#[tokio::test]
+async fn who_is_limited_to_slots_does_nothing_elsewhere() -> Result<()> {
+    let [one, two] =
+        [FakePm2::start(pm2_process::processes(1))?, FakePm2::start(pm2_process::processes(1))?];
+    let folder = Folder::new()?;
+    let (token, block) = scene::exporter_token("limited", &["read", "control"])?;
+    let more = format!(
+        "{block}slots = [\"a\"]\n[slots]\nroot = {:?}\n[slots.admin]\nenabled = false\n\
+         [[slots.slot]]\nname = \"a\"\nport = 3999\n",
+        folder.path()
+    );
+    let text = watching(&[one.home(), two.home()], &more);
+    let program = Launch::exporter()?.configuration(&text)?.start().await?;
+    let client = program.client().with_token(&token);
+    for action in ["delete", "start", "scale", "signal", "restart", "stop"] {
+        let body = serde_json::json!({
+            "target": {"slot": "a"}, "action": action, "pm2_home": two.home(),
+        });
+        let answer = client.put(&format!("/api/commands/{action}-there"), &body).await?;
+        let told = answer.problem(400, "bad_request")?.detail;
+        assert!(told.contains("has no slots"), "{action}: {told}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn check_speaks_of_every_one() -> Result<()> {
     let folder = Folder::new()?;

@@ -39,6 +39,10 @@ pub(super) async fn put(
     }
     let who = caller.control(request.action, request.arguments.keys())?;
     reaches(&who, &request.target)?;
+    if let Target::Slot(_) = &request.target {
+        // Elsewhere a slot's name is one like any other.
+        super::slots::in_first_home(&app, request.pm2_home.as_deref())?;
+    }
     let name = target_app(&app, &request.target)?;
     super::slots::leaves_slots_alone(&app, &name, request.pm2_home.as_deref(), request.action)?;
     app.confirm().await;

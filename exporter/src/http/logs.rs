@@ -26,6 +26,8 @@ const SLOW: Duration = Duration::from_secs(20);
 const SETTLED: Duration = Duration::from_millis(30);
 /// Where the bus told nothing, files are looked at anyway.
 const ANYWAY: Duration = Duration::from_secs(1);
+/// So much is sent at a time, roughly.
+const PIECE: usize = 64 * 1024;
 /// A stream of events says that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
 
@@ -88,41 +90,35 @@ pub(super) async fn show(
     let form = if events { Form::Events } else { Form::Text };
     let several = files.iter().any(|file| file.instance_id != files[0].instance_id);
     // Before files are opened: a log is not cut where it lies while somebody knows a place in it.
-    let place = if follow { Some(place(&app, &who, &from).await?) } else { None };
-    let mut first = String::new();
+    let place = place(&app, &who, &from).await?;
     let mut sources = Vec::with_capacity(files.len());
     let count = files.len();
     for file in files {
-        let opened = Tail::open_beside(FilePath::new(&*file.path), lines.unwrap_or(100), count);
-        let (mut tail, last) = opened.map_err(|error| {
+        let opened = Tail::open_behind(FilePath::new(&*file.path), lines.unwrap_or(100), count);
+        let tail = opened.map_err(|error| {
             let why = format!("the log of {name:?} cannot be read: {error}");
             ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "log_unreadable", why)
         })?;
-        let rest = if follow { None } else { tail.rest() };
-        for line in last.into_iter().chain(rest) {
-            push(&mut first, form, several, &file, &line);
-        }
         sources.push(Source { file, tail });
         // Others are let in between megabytes.
         tokio::task::yield_now().await;
     }
-    let body = if let Some(place) = place {
-        let (send, receive) = mpsc::channel(4);
-        let is_first = Arc::ptr_eq(&home, app.homes.first());
-        let follower = Follower::new(headers, move |app, who| {
-            who.sees(&name, app.slots.served_by(&name).filter(|_| is_first))
-        });
-        tokio::spawn(async move {
-            run(&app, &home, follower, sources, first, form, several, send).await;
-            drop(place);
-        });
-        Body::from_stream(stream::unfold(receive, |mut receive| async move {
-            let chunk: Bytes = receive.recv().await?;
-            Some((Ok::<_, std::convert::Infallible>(chunk), receive))
-        }))
-    } else {
-        Body::from(first)
-    };
+    let (send, receive) = mpsc::channel(if follow { 4 } else { 1 });
+    let is_first = Arc::ptr_eq(&home, app.homes.first());
+    let follower = Follower::new(headers, move |app, who| {
+        who.sees(&name, app.slots.served_by(&name).filter(|_| is_first))
+    });
+    let mut reader = LogReader { form, several, pending: String::new(), send };
+    tokio::spawn(async move {
+        if reader.last(&mut sources, follow).await && follow {
+            reader.follow(&app, &home, follower, sources).await;
+        }
+        drop(place);
+    });
+    let body = Body::from_stream(stream::unfold(receive, |mut receive| async move {
+        let chunk: Bytes = receive.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(chunk), receive))
+    }));
     let kind = match form {
         Form::Text => "text/plain; charset=utf-8",
         Form::Events => "text/event-stream",
@@ -132,63 +128,112 @@ pub(super) async fn show(
     Ok(response)
 }
 
-/// Follows until the reader goes, is too slow, may no more, or the program stops.
-#[expect(clippy::too_many_arguments, reason = "they are all there is of a reader")]
-async fn run(
-    app: &App,
-    home: &Home,
-    mut follower: Follower,
-    mut sources: Vec<Source>,
-    first: String,
+/// Who reads, and what is about to be sent to them.
+struct LogReader {
     form: Form,
     several: bool,
+    pending: String,
     send: mpsc::Sender<Bytes>,
-) {
-    let mut logged = home.logged();
-    let mut pending = first;
-    let mut spoke = tokio::time::Instant::now();
-    while follower.may(app) {
-        if form == Form::Events && spoke.elapsed() > ALIVE {
-            pending.push_str(": alive\n\n");
+}
+
+impl LogReader {
+    fn push(&mut self, file: &LogFile, line: &str) {
+        push(&mut self.pending, self.form, self.several, file, line);
+    }
+
+    /// Sends what is pending. `false` when the reader has gone or is too slow.
+    async fn give(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return true;
         }
-        if !pending.is_empty() {
-            spoke = tokio::time::Instant::now();
-            let chunk = Bytes::from(std::mem::take(&mut pending));
-            match timeout(SLOW, send.send(chunk)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    tracing::info!("a reader of logs is too slow and is let go");
-                    return;
-                }
+        let chunk = Bytes::from(std::mem::take(&mut self.pending));
+        match timeout(SLOW, self.send.send(chunk)).await {
+            Ok(sent) => sent.is_ok(),
+            Err(_) => {
+                tracing::info!("a reader of logs is too slow and is let go");
+                false
             }
-        }
-        let mut more = false;
-        for source in &mut sources {
-            match source.tail.read() {
-                Ok((lines, more_of_it)) => {
-                    more |= more_of_it;
-                    for line in lines {
-                        push(&mut pending, form, several, &source.file, &line);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a log file cannot be read any more");
-                    return;
-                }
-            }
-        }
-        if more || !pending.is_empty() {
-            tokio::task::yield_now().await;
-            continue;
-        }
-        tokio::select! {
-            () = app.shutdown.drain.cancelled() => return,
-            () = send.closed() => return,
-            _ = logged.changed() => tokio::time::sleep(SETTLED).await,
-            () = tokio::time::sleep(ANYWAY) => {}
         }
     }
+
+    /// The last lines of one file after the other; what they end with that is no whole line is told to
+    /// who does not follow. `false` when the reader has gone, is too slow, or a file cannot be read.
+    async fn last(&mut self, sources: &mut [Source], follow: bool) -> bool {
+        for source in sources {
+            loop {
+                let (lines, more) = match source.tail.read_last() {
+                    Ok(read) => read,
+                    Err(error) => return unreadable(&error),
+                };
+                let rest = if follow || more { None } else { source.tail.rest() };
+                for line in lines.into_iter().chain(rest) {
+                    self.push(&source.file, &line);
+                }
+                if self.pending.len() >= PIECE && !self.give().await {
+                    return false;
+                }
+                // Others are let in between pieces.
+                tokio::task::yield_now().await;
+                if !more {
+                    break;
+                }
+            }
+        }
+        self.give().await
+    }
+
+    /// Follows until the reader goes, is too slow, may no more, or the program stops.
+    async fn follow(
+        mut self,
+        app: &App,
+        home: &Home,
+        mut follower: Follower,
+        mut sources: Vec<Source>,
+    ) {
+        let mut logged = home.logged();
+        let mut spoke = tokio::time::Instant::now();
+        while follower.may(app) {
+            if self.form == Form::Events && spoke.elapsed() > ALIVE {
+                self.pending.push_str(": alive\n\n");
+            }
+            if !self.pending.is_empty() {
+                spoke = tokio::time::Instant::now();
+                if !self.give().await {
+                    return;
+                }
+            }
+            let mut more = false;
+            for source in &mut sources {
+                match source.tail.read() {
+                    Ok((lines, more_of_it)) => {
+                        more |= more_of_it;
+                        for line in lines {
+                            self.push(&source.file, &line);
+                        }
+                    }
+                    Err(error) => {
+                        unreadable(&error);
+                        return;
+                    }
+                }
+            }
+            if more || !self.pending.is_empty() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                () = app.shutdown.drain.cancelled() => return,
+                () = self.send.closed() => return,
+                _ = logged.changed() => tokio::time::sleep(SETTLED).await,
+                () = tokio::time::sleep(ANYWAY) => {}
+            }
+        }
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> bool {
+    tracing::warn!(%error, "a log file cannot be read any more");
+    false
 }
 
 fn push(out: &mut String, form: Form, several: bool, file: &LogFile, line: &str) {

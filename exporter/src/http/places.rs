@@ -1,5 +1,5 @@
-//! Places for those who follow logs: so many in all, and so many for one caller, who keeps nobody
-//! else from them.
+//! Places for those who read and follow logs: so many in all, and so many for one caller, who keeps
+//! nobody else from them.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -17,18 +17,18 @@ use tokio::time::timeout;
 use crate::access::Who;
 use crate::app::App;
 
-/// Followers at a time.
+/// Readers of logs at a time, most of whom follow them.
 pub const MAX_FOLLOWERS: usize = 100;
 /// The same of one token or user, or of one address where no credential is needed. All who use a poller
 /// have its token.
 const OF_ONE: usize = 64;
-/// Longest that one who wants to follow waits for a place, as while logs are rotated.
+/// Longest that one who wants to read waits for a place, as while logs are rotated.
 const ROTATED: Duration = Duration::from_secs(1);
 
 /// Name of a token or user; with the address where no credential is needed.
 type Caller = (String, Option<IpAddr>);
 
-/// Who follows how many logs.
+/// Who reads how many logs.
 #[derive(Clone, Debug)]
 pub(crate) struct Callers(Shares<Caller>);
 
@@ -57,20 +57,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Address {
     }
 }
 
-/// A place among those who follow logs.
+/// A place among those who read logs.
 ///
 /// # Errors
 /// 503: all are taken, or as many as one caller gets.
 pub(super) async fn place(app: &App, who: &Who, from: &Address) -> Result<Place, ProblemResponse> {
     let busy = |why| ProblemResponse::new(StatusCode::SERVICE_UNAVAILABLE, "busy", why);
     let caller = (who.name().to_owned(), from.0.filter(|_| who.is_anonymous()));
-    let share = app
-        .callers
-        .0
-        .take(caller)
-        .ok_or_else(|| busy(format!("{:?} follows {OF_ONE} logs already", who.name())))?;
+    let share =
+        app.callers.0.take(caller).ok_or_else(|| {
+            busy(format!("{:?} reads or follows {OF_ONE} logs already", who.name()))
+        })?;
     match timeout(ROTATED, Arc::clone(&app.followers).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(Place { _share: share, _permit: permit }),
-        _ => Err(busy(format!("{MAX_FOLLOWERS} readers follow logs already"))),
+        _ => Err(busy(format!("{MAX_FOLLOWERS} readers read or follow logs already"))),
     }
 }

@@ -417,7 +417,7 @@ pub(super) fn leaves_slots_alone(
 }
 
 /// Slots are the first PM2's.
-fn in_first_home(app: &App, pm2_home: Option<&str>) -> Result<(), ProblemResponse> {
+pub(super) fn in_first_home(app: &App, pm2_home: Option<&str>) -> Result<(), ProblemResponse> {
     let Some(path) = pm2_home else { return Ok(()) };
     let home = app.homes.named(path).map_err(|error| super::error::no_home(&error))?;
     let first = app.homes.first();

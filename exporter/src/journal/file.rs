@@ -64,8 +64,11 @@ impl JournalFile {
         let mut segments = segments(folder)?;
         segments.sort_unstable();
         let mut found: Vec<Found> = Vec::new();
+        let mut whole = 0;
         for segment in &segments {
-            for entry in read(&path(folder, *segment))? {
+            let (entries, length) = read(&path(folder, *segment))?;
+            whole = length;
+            for entry in entries {
                 // What stands before a hole is of no use: it could not be told from a loss.
                 if found.last().is_some_and(|last| last.seq + 1 != entry.seq) {
                     found.clear();
@@ -85,19 +88,23 @@ impl JournalFile {
         let surplus = epochs.len().saturating_sub(MAX_EPOCHS);
         epochs.drain(..surplus);
         let text = serde_json::to_vec(&epochs)?;
-        // A new segment, so that a torn tail needs no mending.
-        let segment = segments.last().map_or(1, |last| last + 1);
-        let folder = folder.to_owned();
+        let last = segments.last().copied();
+        // It goes on in the last one while there is room: each start must not push an old one out.
+        let goes_on = last.filter(|_| (1..capacity / 2).contains(&whole));
         let mut this = Self {
-            folder,
-            segment,
+            folder: folder.to_owned(),
+            segment: goes_on.unwrap_or_else(|| last.map_or(1, |last| last + 1)),
             file: None,
-            written: 0,
+            written: if goes_on.is_some() { whole } else { 0 },
             capacity,
             epochs: Some(text),
             failing: false,
         };
-        match this.begin(segment) {
+        let begun = match goes_on {
+            Some(_) => this.go_on(),
+            None => this.begin(this.segment),
+        };
+        match begun {
             Err(error) if is_full(&error) => this.fails(&error),
             begun => begun?,
         }
@@ -121,12 +128,27 @@ impl JournalFile {
         self.failing = true;
     }
 
-    /// Begins a segment, and writes down the lives before.
-    fn begin(&mut self, segment: u64) -> io::Result<()> {
+    /// Writes down the lives, where that was not done yet.
+    fn keep_epochs(&mut self) -> io::Result<()> {
         if let Some(text) = &self.epochs {
             whole::replace_soon(&self.folder.join("epochs.json"), text)?;
             self.epochs = None;
         }
+        Ok(())
+    }
+
+    /// Goes on behind what is whole in a segment of an earlier life; what is torn there is cut off.
+    fn go_on(&mut self) -> io::Result<()> {
+        self.keep_epochs()?;
+        let file = OpenOptions::new().append(true).open(path(&self.folder, self.segment))?;
+        file.set_len(self.written as u64)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Begins a segment, and writes down the lives before.
+    fn begin(&mut self, segment: u64) -> io::Result<()> {
+        self.keep_epochs()?;
         self.file = Some(create(&path(&self.folder, segment))?);
         (self.segment, self.written) = (segment, 0);
         Ok(())
@@ -180,8 +202,8 @@ fn segments(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(all)
 }
 
-/// The whole entries of a segment, up to the first that is not.
-fn read(path: &Path) -> io::Result<Vec<Found>> {
+/// The whole entries of a segment, up to the first that is not, and how many bytes they are.
+fn read(path: &Path) -> io::Result<(Vec<Found>, usize)> {
     #[derive(Deserialize)]
     struct Peek {
         seq: u64,
@@ -194,6 +216,7 @@ fn read(path: &Path) -> io::Result<Vec<Found>> {
     let mut bytes = Vec::new();
     File::open(path)?.read_to_end(&mut bytes)?;
     let mut found = Vec::new();
+    let mut whole = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let entry = || {
             let line = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
@@ -208,12 +231,15 @@ fn read(path: &Path) -> io::Result<Vec<Found>> {
             Some(Found { seq: peek.seq, is_event, json })
         };
         match entry() {
-            Some(entry) => found.push(entry),
+            Some(entry) => {
+                whole += line.len();
+                found.push(entry);
+            }
             None => {
                 tracing::warn!(file = %path.display(), entries = found.len(), "cut at a torn entry");
                 break;
             }
         }
     }
-    Ok(found)
+    Ok((found, whole))
 }

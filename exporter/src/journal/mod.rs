@@ -299,6 +299,30 @@ mod tests {
         assert_eq!(numbers(&second.page(Some("never"), 2, 10)), [1, 2, 3]);
     }
 
+    /// As an upgrade that is tried again and again, or a crash at each start.
+    #[test]
+    fn many_restarts_push_nothing_out_that_there_is_room_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let lives = 50;
+        for life in 0..lives {
+            let journal = Journal::open(format!("life-{life}"), 1 << 20, folder.path()).unwrap();
+            event(&journal, &format!("of {life}"));
+            sample(&journal);
+            drop(journal);
+            if life % 10 == 7 {
+                // One that was cut off while it wrote.
+                let last = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().path());
+                let last = last.filter(|it| it.extension().is_some_and(|it| it == "jsonl")).max();
+                let mut file = std::fs::File::options().append(true).open(last.unwrap()).unwrap();
+                std::io::Write::write_all(&mut file, b"0badc0de {\"seq\":1").unwrap();
+            }
+        }
+        let journal = Journal::open("end".to_owned(), 1 << 20, folder.path()).unwrap();
+        let page = journal.page(Some("life-0"), 0, 1000);
+        assert_eq!(numbers(&page), (1..=2 * lives).collect::<Vec<u64>>());
+        assert_eq!((page.lost, page.anew), (0, false));
+    }
+
     #[test]
     fn a_torn_tail_is_cut_and_its_numbers_are_the_new_lifes() {
         let folder = tempfile::tempdir().unwrap();

@@ -32,6 +32,8 @@ use crate::revision::Revision;
 
 /// How long an answer may wait for the daemon to say that it is well.
 const CONFIRM_WITHIN: Duration = Duration::from_millis(500);
+/// What it said is taken within so long, whatever else there is to do.
+const TAKEN_WITHIN: Duration = Duration::from_millis(50);
 /// A question that stays without an answer for this long is given up, and the connection with
 /// it: the answer may have been lost.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -243,7 +245,9 @@ impl Home {
         let mut asked = self.asked.subscribe();
         asked.mark_unchanged();
         self.ask(rpc, if list { Question::List { routine } } else { Question::Ping });
-        if timeout(CONFIRM_WITHIN, asked.changed()).await.is_err() {
+        let is_late = timeout(CONFIRM_WITHIN, asked.changed()).await.is_err();
+        // Where this program itself was late, what PM2 said is there and was not taken yet.
+        if is_late && timeout(TAKEN_WITHIN, asked.changed()).await.is_err() {
             self.silent();
         }
     }

@@ -69,7 +69,9 @@ async fn backend(State(root): State<Arc<Path>>, request: Request) -> Response {
     }
     // A server that sends people elsewhere is not followed.
     if parts.uri.path().starts_with("/moved") {
-        return (StatusCode::FOUND, [(header::LOCATION, "/repo/.git/info/refs")]).into_response();
+        let there = parts.uri.path_and_query().map_or("", |it| it.as_str());
+        let there = there.replacen("/moved", "", 1);
+        return (StatusCode::FOUND, [(header::LOCATION, there)]).into_response();
     }
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let mut child = tokio::process::Command::new("git")

@@ -105,9 +105,31 @@ async fn hostile_requests_have_no_effect() {
     std::fs::write(armed.path().join(".git/hooks/post-checkout"), &script).unwrap();
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(armed.path().join(".git/hooks/post-checkout"), mode).unwrap();
+    std::fs::set_permissions(armed.path().join(".git/hooks/post-checkout"), mode.clone()).unwrap();
+    // Nor does what the user's own git would run. First what that does.
+    let home = stage.pm2.folder().path().to_owned();
+    let (hook, filter) = (home.join("hook-ran"), home.join("filter-ran"));
+    std::fs::create_dir(home.join("hooks")).unwrap();
+    let script = format!("#!/bin/sh\ntouch {}\n", hook.display());
+    std::fs::write(home.join("hooks/post-checkout"), script).unwrap();
+    std::fs::set_permissions(home.join("hooks/post-checkout"), mode).unwrap();
+    let config = format!(
+        "[core]\n\thooksPath = {}\n[filter \"evil\"]\n\tsmudge = touch {} && cat\n",
+        home.join("hooks").display(),
+        filter.display()
+    );
+    std::fs::write(home.join(".gitconfig"), config).unwrap();
+    let cloned = std::process::Command::new("git")
+        .args(["clone", "-q"])
+        .args([armed.path(), &home.join("cloned")])
+        .env("HOME", &home)
+        .env_remove("XDG_CONFIG_HOME")
+        .status();
+    assert!(cloned.unwrap().success() && hook.exists() && filter.exists());
+    std::fs::remove_file(&hook).unwrap();
+    std::fs::remove_file(&filter).unwrap();
     stage.deployed("a", &armed).await;
-    assert!(!trap.exists());
+    assert!(!trap.exists() && !hook.exists() && !filter.exists());
     for path in [
         "/api/slots/..%2fa",
         "/api/slots/a%00",

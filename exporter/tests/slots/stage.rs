@@ -84,6 +84,11 @@ impl Stage {
         self.pm2.folder().join("slots")
     }
 
+    /// What everything that is started for the test carries, to be found by when it ends.
+    pub(crate) fn mark(&self) -> &str {
+        &self.mark
+    }
+
     /// The token that may do everything.
     pub(crate) fn token(&self) -> &str {
         &self.token

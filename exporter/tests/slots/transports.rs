@@ -25,7 +25,11 @@ async fn an_application_comes_from_a_server_over_https() {
     for (what, address) in [
         ("no password", format!("https://{place}")),
         ("a wrong one", format!("https://user:canary-wrong@{place}")),
-        ("elsewhere", format!("https://user:canary-password@127.0.0.1:{}/moved/x", git.port)),
+        // Where it leads, the repository is.
+        (
+            "elsewhere",
+            format!("https://user:canary-password@127.0.0.1:{}/moved/{name}/.git", git.port),
+        ),
     ] {
         let failed = stage.fails("a", json!({"repository": address})).await;
         assert!(!failed.to_string().contains("canary"), "{what}: {failed:#}");

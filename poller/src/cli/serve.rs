@@ -12,6 +12,8 @@ use crate::store::{Lock, is_marked};
 pub(super) async fn run(matches: ArgMatches) -> Result<(), Failure> {
     let config = config(&matches)?;
     service::log::init(config.log_format, config.log_level.clone());
+    // Each server is a connection, and nothing is started that would have as many from it.
+    service::limits::raise_open_files();
     let shutdown = Shutdown::on_signals()?;
     let _lock = Lock::take(&config.database).map_err(storage)?;
     loop {

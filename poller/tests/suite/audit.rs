@@ -54,7 +54,7 @@ async fn nothing_runs_that_is_not_on_record() {
 }
 
 #[tokio::test]
-async fn the_row_is_older_than_the_act() {
+async fn a_command_has_a_row_as_it_begins_and_one_as_it_ends() {
     let exporter = Exporter::start().await;
     let poller = Poller::start(vec![exporter.target("vm1")]).await;
     let admin = poller.token("admin", Role::Admin, &[]).await;

@@ -17,12 +17,13 @@ pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[Network]) -> 
     if proxies.is_empty() || !is_proxy(peer) {
         return (peer, false);
     }
-    let lines: Vec<&str> =
-        headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+    let lines: Vec<&[u8]> =
+        headers.get_all(FORWARDED_FOR).iter().map(|line| line.as_bytes()).collect();
     let mut client = peer;
-    for text in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+    for part in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
         // What makes no sense was not written by a proxy of ours.
-        let Some(address) = parse(text.trim()) else { break };
+        let text = std::str::from_utf8(part).ok();
+        let Some(address) = text.and_then(|text| parse(text.trim())) else { break };
         client = address;
         if !is_proxy(address) {
             break;
@@ -64,6 +65,12 @@ mod tests {
             let found = client(peer.parse().unwrap(), &headers, &proxies).0;
             assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} {said:?}");
         }
+        // Bytes that are no text hide nothing that stands behind them.
+        let mut headers = HeaderMap::new();
+        let line = axum::http::HeaderValue::from_bytes(b"\xe9, 198.51.100.7").unwrap();
+        headers.append(FORWARDED_FOR, line);
+        let found = client([127, 0, 0, 1].into(), &headers, &proxies).0;
+        assert_eq!(found, IpAddr::from([198, 51, 100, 7]));
         let mut headers = HeaderMap::new();
         headers.append(FORWARDED_PROTO, "https".parse().unwrap());
         assert!(client([127, 0, 0, 1].into(), &headers, &proxies).1);
