@@ -226,10 +226,7 @@ async fn an_application_that_prints_without_end_fills_neither_disk_nor_memory() 
     let repo = Repo::app("after a flood");
     let body = json!({"repository": repo.url(), "build": ["node", "-e", build]});
     let done = stage.deploy("a", body).await;
-    let error = done["error"].as_str().unwrap_or_default();
-    let port = format!("port {} is held by pid ", stage.ports["a"]);
-    assert!(error.starts_with(&port), "it is the slot's port, and not the trial's: {done:#}");
-    assert!(error.ends_with("(node), not by the slot's process"), "{done:#}");
+    assert_eq!(done["status"], "healthy", "{done:#}");
     let log = std::fs::read_to_string(log_of(&done)).unwrap();
     assert!(log.len() < 150 * 1024 && log.contains("the rest is left out"), "{}", log.len());
     assert!(log.ends_with("==> done\n"), "our own lines are there to the end");
@@ -314,5 +311,8 @@ async fn a_listener_that_left_the_applications_family_is_well_on_trial_and_not_l
     let serve = "const serve = `require('http').createServer((q, r) => r.end('x')).listen(${process.env.PORT})`; require('child_process').spawnSync('/bin/sh', ['-c', '\"$0\" -e \"$1\" &', process.execPath, serve], {stdio: 'ignore'}); setInterval(() => {}, 1000)";
     let repo = Repo::new(&[("package.json", PACKAGE), ("server.js", serve)]);
     let done = stage.deploy("a", json!({"repository": repo.url()})).await;
-    assert_eq!(done["status"], "healthy", "{done:#}");
+    let error = done["error"].as_str().unwrap_or_default();
+    let port = format!("port {} is held by pid ", stage.ports["a"]);
+    assert!(error.starts_with(&port), "it is the slot's port, and not the trial's: {done:#}");
+    assert!(error.ends_with("(node), not by the slot's process"), "{done:#}");
 }
