@@ -4,7 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::Context;
 use axum::http::HeaderMap;
@@ -45,6 +45,8 @@ pub struct App {
     pub bad_logins: Allowance,
     /// Whether the last reload was taken.
     reloaded: AtomicBool,
+    /// Whether the file of what was taken last is empty, and its `web_config_file`.
+    blank: Mutex<(bool, bool)>,
     /// The PM2 daemons.
     pub homes: Arc<Homes>,
     /// What happened.
@@ -163,6 +165,7 @@ impl App {
             users: RwLock::new(Arc::new(Users::new(config.users.clone())?)),
             bad_logins: service::limits::bad_logins(),
             reloaded: AtomicBool::new(true),
+            blank: Mutex::new((config.is_blank, config.web_is_blank)),
             commands,
             relays: Relays::new(&config.relays),
             gzip: Gzip::default(),
@@ -219,10 +222,12 @@ impl App {
     /// Takes up who may do what from a configuration that was read again. A wrong one changes
     /// nothing. Everything else needs a restart, which is told where it differs.
     pub fn reload(&self, config: Result<Config, Mistakes>) {
+        let mut blank = self.blank.lock().unwrap_or_else(PoisonError::into_inner);
+        let (was_blank, web_was_blank) = *blank;
         let config = match config {
             // It is being written, or could not be.
-            Ok(new) if new.is_blank && !self.config.is_blank => Err("its file is empty".to_owned()),
-            Ok(new) if new.web_is_blank && !self.config.web_is_blank => {
+            Ok(new) if new.is_blank && !was_blank => Err("its file is empty".to_owned()),
+            Ok(new) if new.web_is_blank && !web_was_blank => {
                 Err("its web_config_file is empty".to_owned())
             }
             // What is listened on stays, whatever it says.
@@ -242,6 +247,7 @@ impl App {
                     .filter(|(before, after)| before != after)
                     .map(|((key, _), _)| key)
                     .collect();
+                *blank = (config.is_blank, config.web_is_blank);
                 // Whoever is known by a password and follows something stays known.
                 if !self.users().are(&config.users) {
                     match Users::new(config.users.clone()) {
@@ -374,6 +380,16 @@ mod tests {
         let with_web = format!("web_config_file = {web:?}\n");
         let by_users =
             App::start(config("127.0.0.1", &with_web).unwrap(), Shutdown::default()).unwrap();
+        // And of one that was empty when the program began.
+        std::fs::write(&web, "").unwrap();
+        let filled =
+            App::start(config("127.0.0.1", &with_web).unwrap(), Shutdown::default()).unwrap();
+        std::fs::write(&web, format!("basic_auth_users:\n  prom: {hash}\n")).unwrap();
+        filled.reload(config("127.0.0.1", &with_web));
+        std::fs::write(&web, "").unwrap();
+        filled.reload(config("127.0.0.1", &with_web));
+        assert!(!filled.reloaded() && !filled.users().is_empty());
+        std::fs::write(&web, format!("basic_auth_users:\n  prom: {hash}\n")).unwrap();
         let known = by_users.users();
         by_users.reload(config("127.0.0.1", &with_web));
         assert!(by_users.reloaded());

@@ -5,6 +5,7 @@
 //! `commands/` sends what somebody may do, `http/` asks all of these and decides nothing.
 
 pub mod access;
+mod apart;
 pub mod app;
 pub mod cli;
 pub mod client;

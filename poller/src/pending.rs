@@ -31,7 +31,7 @@ impl<T: Send + 'static> Pending<T> {
         F: FnOnce() -> T + Send + 'static,
     {
         let is_new = !self.is_running();
-        let running = self.0.get_or_insert_with(|| tokio::task::spawn_blocking(begin()));
+        let running = self.0.get_or_insert_with(|| crate::apart::spawn(begin()));
         let Ok(ended) = tokio::time::timeout(PATIENCE, running).await else {
             if is_new {
                 tracing::warn!("{what}: not read yet, its file system does not answer");

@@ -221,6 +221,11 @@ impl Program {
         let (kept, configs, stop) =
             (Arc::clone(&app), config_sender.subscribe(), shutdown.drain.clone());
         tasks.spawn(async move { ("notifying", notify::run(&kept, configs, stop).await) });
+        let stop = shutdown.drain.clone();
+        tasks.spawn(async move {
+            crate::apart::give_back_often(stop).await;
+            ("memory", Ok(()))
+        });
         let store = app.store.clone();
         tasks.spawn(async move {
             store.writer_ended().await;

@@ -1,3 +1,4 @@
+use std::io;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use service::problem::ProblemResponse;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::error::no_home;
@@ -109,16 +110,18 @@ pub(super) async fn show(
         who.sees(&name, app.slots.served_by(&name).filter(|_| is_first))
     });
     let mut reader = LogReader { form, several, pending: String::new(), send };
+    let (whole, is_whole) = oneshot::channel::<()>();
     tokio::spawn(async move {
-        if reader.last(&mut sources, follow).await && follow {
-            reader.follow(&app, &home, follower, sources).await;
+        let mut ended = reader.last(&mut sources, follow).await;
+        if ended && follow {
+            ended = reader.follow(&app, &home, follower, sources).await;
+        }
+        if ended {
+            let _ = whole.send(());
         }
         drop(place);
     });
-    let body = Body::from_stream(stream::unfold(receive, |mut receive| async move {
-        let chunk: Bytes = receive.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(chunk), receive))
-    }));
+    let body = body(receive, is_whole);
     let kind = match form {
         Form::Text => "text/plain; charset=utf-8",
         Form::Events => "text/event-stream",
@@ -126,6 +129,18 @@ pub(super) async fn show(
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
+}
+
+/// What comes by a channel. What is cut off ends as a broken connection, and not as if it were all.
+fn body(receive: mpsc::Receiver<Bytes>, is_whole: oneshot::Receiver<()>) -> Body {
+    Body::from_stream(stream::unfold(Some((receive, is_whole)), |open| async move {
+        let (mut receive, is_whole) = open?;
+        if let Some(chunk) = receive.recv().await {
+            return Some((Ok::<Bytes, io::Error>(chunk), Some((receive, is_whole))));
+        }
+        let cut_off = is_whole.await.err()?;
+        Some((Err(io::Error::other(cut_off)), None))
+    }))
 }
 
 /// Who reads, and what is about to be sent to them.
@@ -182,14 +197,15 @@ impl LogReader {
         self.give().await
     }
 
-    /// Follows until the reader goes, is too slow, may no more, or the program stops.
+    /// Follows until the reader goes, may no more, or the program stops. `false` when the reader is too
+    /// slow, or a file cannot be read.
     async fn follow(
         mut self,
         app: &App,
         home: &Home,
         mut follower: Follower,
         mut sources: Vec<Source>,
-    ) {
+    ) -> bool {
         let mut logged = home.logged();
         let mut spoke = tokio::time::Instant::now();
         while follower.may(app) {
@@ -199,7 +215,7 @@ impl LogReader {
             if !self.pending.is_empty() {
                 spoke = tokio::time::Instant::now();
                 if !self.give().await {
-                    return;
+                    return false;
                 }
             }
             let mut more = false;
@@ -211,10 +227,7 @@ impl LogReader {
                             self.push(&source.file, &line);
                         }
                     }
-                    Err(error) => {
-                        unreadable(&error);
-                        return;
-                    }
+                    Err(error) => return unreadable(&error),
                 }
             }
             if more || !self.pending.is_empty() {
@@ -222,16 +235,17 @@ impl LogReader {
                 continue;
             }
             tokio::select! {
-                () = app.shutdown.drain.cancelled() => return,
-                () = self.send.closed() => return,
+                () = app.shutdown.drain.cancelled() => return true,
+                () = self.send.closed() => return true,
                 _ = logged.changed() => tokio::time::sleep(SETTLED).await,
                 () = tokio::time::sleep(ANYWAY) => {}
             }
         }
+        true
     }
 }
 
-fn unreadable(error: &std::io::Error) -> bool {
+fn unreadable(error: &io::Error) -> bool {
     tracing::warn!(%error, "a log file cannot be read any more");
     false
 }
@@ -251,6 +265,37 @@ fn push(out: &mut String, form: Form, several: bool, file: &LogFile, line: &str)
                 "instance_id": file.instance_id, "stream": stream, "line": line,
             });
             out.push_str(&format!("event: {stream}\ndata: {data}\n\n"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_too_slow_gets_no_whole_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let text = "a line of thirty-two bytes here\n".repeat(32 * 1024);
+        std::fs::write(&path, &text).unwrap();
+        for (wait, is_all) in [(Duration::ZERO, true), (SLOW / 2, true), (SLOW * 2, false)] {
+            let file =
+                LogFile { instance_id: 0, is_error: false, path: path.to_str().unwrap().into() };
+            let tail = Tail::open_behind(&path, 100_000, 1).unwrap();
+            let (send, receive) = mpsc::channel(1);
+            let (whole, is_whole) = oneshot::channel();
+            let pending = String::new();
+            let mut reader = LogReader { form: Form::Text, several: false, pending, send };
+            tokio::spawn(async move {
+                if reader.last(&mut [Source { file, tail }], false).await {
+                    let _ = whole.send(());
+                }
+            });
+            let body = body(receive, is_whole);
+            tokio::time::sleep(wait).await;
+            let read = axum::body::to_bytes(body, usize::MAX).await;
+            assert_eq!(read.ok().is_some_and(|read| read == text), is_all, "{wait:?}");
         }
     }
 }

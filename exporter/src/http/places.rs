@@ -70,6 +70,8 @@ pub(super) async fn place(app: &App, who: &Who, from: &Address) -> Result<Place,
         })?;
     match timeout(ROTATED, Arc::clone(&app.followers).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(Place { _share: share, _permit: permit }),
-        _ => Err(busy(format!("{MAX_FOLLOWERS} readers read or follow logs already"))),
+        _ => Err(busy(format!(
+            "{MAX_FOLLOWERS} readers read or follow logs already, or logs are being rotated"
+        ))),
     }
 }

@@ -85,11 +85,18 @@ async fn pass(app: &App, settings: &Settings, home: &Home) -> io::Result<bool> {
     let large: Vec<PathBuf> = files.iter().filter(|file| is_large(file)).cloned().collect();
     let mut any = !left.is_empty() || !large.is_empty();
     let mut failed = Ok(());
-    // Who follows knows a place in the file, which must not move. Meanwhile nobody begins to.
-    if !large.is_empty()
-        && let Ok(_alone) = Arc::clone(&app.followers).try_acquire_many_owned(FOLLOWERS)
-    {
-        let cut = move || each(&large, |it| in_place::rotate(it, size, keep).map(drop));
+    if !large.is_empty() {
+        let readers = Arc::clone(&app.followers);
+        let cut = move || {
+            each(&large, |file| {
+                // Who reads knows a place in the file, which must not move. Meanwhile nobody begins to; who
+                // wants to has a turn between one file and the next.
+                match Arc::clone(&readers).try_acquire_many_owned(FOLLOWERS) {
+                    Ok(_alone) => in_place::rotate(file, size, keep).map(drop),
+                    Err(_) => Ok(()),
+                }
+            })
+        };
         failed = tokio::task::spawn_blocking(cut).await.map_err(io::Error::other)?;
     }
     for file in files {

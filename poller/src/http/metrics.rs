@@ -124,7 +124,7 @@ pub(super) async fn show(
         let page = page(&app, &caller, format);
         app.gzip.answer(&headers, format.content_type(), page, WORTH_GZIP)
     };
-    match tokio::task::spawn_blocking(make).await {
+    match crate::apart::spawn(make).await {
         Ok(response) => response,
         Err(error) => {
             let status = StatusCode::INTERNAL_SERVER_ERROR;

@@ -180,9 +180,10 @@ async fn begin_events_after(
     let own: Option<i64> = sqlx::query_scalar(LAST_EVENT).fetch_optional(&mut *connection).await?;
     let last = own.unwrap_or(0);
     let next = given.filter(|given| *given >= last).unwrap_or_else(|| {
-        let seconds = Time::now().as_millis() / 1000;
-        // Those that were given since the copy was made do not bring it nearer than `ANEW`.
-        last.max(seconds).saturating_add(2 * ANEW)
+        // No rate of events comes after it, and JavaScript has such numbers. Those that were given since
+        // the copy was made do not bring it nearer than `ANEW`.
+        let microseconds = Time::now().as_millis().saturating_mul(1000);
+        last.max(microseconds).saturating_add(2 * ANEW)
     });
     let sql = match own {
         None => "INSERT INTO sqlite_sequence (seq, name) VALUES (?, 'events')",
@@ -363,7 +364,7 @@ impl Store {
 
 /// Works on files on a thread that may wait for them: a folder in a network may not answer for long.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let ended = tokio::task::spawn_blocking(work).await;
+    let ended = crate::apart::spawn(work).await;
     ended.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
 }
 

@@ -151,7 +151,7 @@ async fn show(
         })
         .into_response()
     };
-    tokio::task::spawn_blocking(write).await.map_err(|error| {
+    crate::apart::spawn(write).await.map_err(|error| {
         tracing::error!(%error, "history could not be written down");
         ProblemResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "see the poller's log")
     })

@@ -372,7 +372,7 @@ fn told(tier: Tier, made: &[Made]) -> Folded {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = crate::apart::spawn(work).await;
     done.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
 }
 

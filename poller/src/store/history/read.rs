@@ -43,7 +43,7 @@ impl Store {
             let query = query.clone();
             // Unpacking takes some milliseconds, and polls are waiting.
             // It goes on when nobody waits for it any more, and so does its turn.
-            let made = tokio::task::spawn_blocking(move || {
+            let made = crate::apart::spawn(move || {
                 let _turn = turn;
                 found.series(&query)
             });
