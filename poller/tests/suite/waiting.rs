@@ -70,21 +70,13 @@ async fn events_are_at_the_stream_before_the_next_poll() {
 }
 
 #[tokio::test]
-async fn over_waits_and_polls_nothing_is_lost_or_doubled_and_no_poll_is_late() {
+async fn over_waits_and_polls_nothing_is_lost_or_doubled() {
     let exporter = Exporter::start().await;
     let poller = Poller::start(vec![exporter.target("vm1")]).await;
-    // The same server, asked at the same moments by one that does not wait for events: where this
-    // machine is too busy for a poll, it is for both.
-    let (still, mut plain) = (Exporter::start().await, config(Vec::new()));
-    plain.servers = vec![still.target("vm1").into()];
-    plain.timing.wait_for_events = false;
-    let plain = Poller::with(plain).await;
     poller.until_status("vm1", "online").await;
-    plain.until_status("vm1", "online").await;
-    // Both at one moment.
-    let count = |poller: &Poller| poller.app.metrics.poll_duration.get_sample_count();
-    let polls = || (count(&poller), count(&plain));
-    let before = polls();
+    // That no poll is late for it, to the millisecond, is `simulation/starts.rs`'s to show.
+    let count = || poller.app.metrics.poll_duration.get_sample_count();
+    let before = count();
     let mut expected = Vec::new();
     for n in 0..200u64 {
         exporter.event(EventKind::EXIT, &n.to_string());
@@ -94,9 +86,7 @@ async fn over_waits_and_polls_nothing_is_lost_or_doubled_and_no_poll_is_late() {
         expected.push(n.to_string());
         tokio::time::sleep(Duration::from_millis(7 + n * 13 % 23)).await;
     }
-    let after = polls();
-    let (polls, due) = (after.0 - before.0, after.1 - before.1);
-    assert!(polls.abs_diff(due) <= 2, "{polls} polls, {due} where nothing is waited for");
+    until("it was polled meanwhile", async || count() >= before + 5).await;
     until("all of it", async || messages(&poller).await.len() >= expected.len()).await;
     assert_eq!(messages(&poller).await, expected);
     assert!(counted(&poller, "events").await > 0, "some came between polls");
