@@ -61,8 +61,8 @@ pub struct App {
     pub(crate) gzip: Gzip,
     /// Changes with everything but readings.
     pub revision: Revision,
-    /// Places for those who follow logs.
-    pub followers: Arc<Semaphore>,
+    /// Places for those who read and follow logs.
+    pub log_readers: Arc<Semaphore>,
     /// How many of them each caller has.
     pub(crate) callers: crate::http::Callers,
     /// Ends waits and streams when the program stops.
@@ -171,7 +171,7 @@ impl App {
             gzip: Gzip::default(),
             slots: Slots::new(slots, revision.clone()),
             callers: crate::http::Callers::default(),
-            followers: Arc::new(Semaphore::new(crate::http::MAX_FOLLOWERS)),
+            log_readers: Arc::new(Semaphore::new(crate::http::MAX_READERS)),
             readings: Processes::default(),
             info: ExporterInfo {
                 version: version.to_owned(),

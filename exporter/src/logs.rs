@@ -36,19 +36,11 @@ impl Tail {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn open(path: &Path, lines: usize) -> io::Result<(Self, Vec<String>)> {
-        Self::open_beside(path, lines, 1)
+        Self::open_behind(path, lines, 1)?.all_of_last(lines)
     }
 
-    /// The same of one of so many files, whose last lines are held in memory together.
-    ///
-    /// # Errors
-    /// The file is there and cannot be read.
-    pub fn open_beside(path: &Path, lines: usize, files: usize) -> io::Result<(Self, Vec<String>)> {
-        Self::open_behind(path, lines, files)?.all_of_last(lines)
-    }
-
-    /// The same, where the last lines are read by [`Self::read_last`], piece by piece: whoever sends them
-    /// on holds little of them. One that is told in pieces counts as one there.
+    /// The same of one of so many files, where the last lines are read by [`Self::read_last`], piece by
+    /// piece: whoever sends them on holds little of them. One that is told in pieces counts as one there.
     ///
     /// # Errors
     /// The file is there and cannot be read.
@@ -314,7 +306,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         add(&path, &"a line of thirty-two bytes here\n".repeat(64 * 1024));
-        let lines = |files: usize| Tail::open_beside(&path, 100_000, files).unwrap().1.len();
+        let lines = |files: usize| {
+            let tail = Tail::open_behind(&path, 100_000, files).unwrap();
+            tail.all_of_last(100_000).unwrap().1.len()
+        };
         assert_eq!(lines(1), 64 * 1024);
         assert!((8 * 1024 - 2..=8 * 1024 + 2048).contains(&lines(32)), "{}", lines(32));
         assert!((2000..=4096).contains(&lines(10_000)), "{}", lines(10_000));

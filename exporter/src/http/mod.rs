@@ -37,7 +37,7 @@ use crate::app::App;
 
 pub use openapi::DOCUMENT;
 pub(crate) use places::Callers;
-pub use places::MAX_FOLLOWERS;
+pub use places::MAX_READERS;
 
 /// Largest body of a request.
 const MAX_REQUEST: usize = 256 * 1024;

@@ -18,7 +18,7 @@ use crate::access::Who;
 use crate::app::App;
 
 /// Readers of logs at a time, most of whom follow them.
-pub const MAX_FOLLOWERS: usize = 100;
+pub const MAX_READERS: usize = 100;
 /// The same of one token or user, or of one address where no credential is needed. All who use a poller
 /// have its token.
 const OF_ONE: usize = 64;
@@ -68,10 +68,10 @@ pub(super) async fn place(app: &App, who: &Who, from: &Address) -> Result<Place,
         app.callers.0.take(caller).ok_or_else(|| {
             busy(format!("{:?} reads or follows {OF_ONE} logs already", who.name()))
         })?;
-    match timeout(ROTATED, Arc::clone(&app.followers).acquire_owned()).await {
+    match timeout(ROTATED, Arc::clone(&app.log_readers).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(Place { _share: share, _permit: permit }),
         _ => Err(busy(format!(
-            "{MAX_FOLLOWERS} readers read or follow logs already, or logs are being rotated"
+            "{MAX_READERS} readers read or follow logs already, or logs are being rotated"
         ))),
     }
 }

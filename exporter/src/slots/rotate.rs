@@ -21,7 +21,7 @@ use wire::Time;
 
 use super::config::Settings;
 use crate::app::App;
-use crate::http::MAX_FOLLOWERS;
+use crate::http::MAX_READERS;
 use crate::named;
 use crate::pm2::Home;
 
@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_millis(500);
 /// PM2 may still write what it had in hand when it was told to open new files.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Every place for those who follow logs.
-const FOLLOWERS: u32 = MAX_FOLLOWERS as u32;
+const READERS: u32 = MAX_READERS as u32;
 /// The module that does the same.
 const MODULE: &str = "pm2-logrotate";
 
@@ -86,12 +86,12 @@ async fn pass(app: &App, settings: &Settings, home: &Home) -> io::Result<bool> {
     let mut any = !left.is_empty() || !large.is_empty();
     let mut failed = Ok(());
     if !large.is_empty() {
-        let readers = Arc::clone(&app.followers);
+        let readers = Arc::clone(&app.log_readers);
         let cut = move || {
             each(&large, |file| {
                 // Who reads knows a place in the file, which must not move. Meanwhile nobody begins to; who
                 // wants to has a turn between one file and the next.
-                match Arc::clone(&readers).try_acquire_many_owned(FOLLOWERS) {
+                match Arc::clone(&readers).try_acquire_many_owned(READERS) {
                     Ok(_alone) => in_place::rotate(file, size, keep).map(drop),
                     Err(_) => Ok(()),
                 }

@@ -172,7 +172,7 @@ pub struct Registry {
     looked: Mutex<Looked>,
     retired: RwLock<Arc<Retired>>,
     /// What is neither there nor retired, as the file that had it cannot be read.
-    hidden: RwLock<Arc<BTreeSet<ServerId>>>,
+    hidden: RwLock<BTreeSet<ServerId>>,
 }
 
 impl Registry {
@@ -369,7 +369,7 @@ impl Registry {
                 changed.push(Registration { retired_at: Some(now), ..old.clone() });
             }
         }
-        *self.hidden.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hidden);
+        *self.hidden.write().unwrap_or_else(PoisonError::into_inner) = hidden;
         if !changed.is_empty() {
             if let Err(error) = self.store.register(changed.clone()).await {
                 tracing::warn!(%error, "what is registered cannot be taken down");

@@ -1,19 +1,17 @@
-//! Copies of the database: made while it is in use, put back while it is not, and what becomes
-//! of one that is damaged.
+//! Copies of the database: made while it is in use, put back while it is not.
 
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, query};
 use wire::Time;
 
-use super::audit;
+use super::events::{begin_events_after, events_given};
 use super::lock::Lock;
 use super::open::{self, Found, integrity, options};
-use super::{Result, Store, StoreError, beside};
+use super::{Result, Store, StoreError, apart, beside};
 use crate::owner;
 
 /// What follows the name of a copy that is not whole yet.
@@ -138,9 +136,6 @@ pub async fn restore(database: &Path, copy: &Path) -> Result<Option<PathBuf>> {
     Ok(kept)
 }
 
-/// Numbers of events are further apart than so only where they began anew: see [`begin_events_after`].
-pub(super) const ANEW: i64 = 500_000_000;
-
 /// What waited when a copy was made may have been done since: it is not sent, and exporters are asked for
 /// it, as for all that is under way when the poller starts. No number of an event is `given` again.
 async fn ask_for_what_waits(partial: &Path, given: Option<i64>) -> Result<()> {
@@ -157,44 +152,8 @@ async fn ask_for_what_waits(partial: &Path, given: Option<i64>) -> Result<()> {
     sync(partial)
 }
 
-const LAST_EVENT: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'events'";
-
-/// The last number of an event of the database that was here, if it can be read.
-async fn events_given(database: &Path) -> Option<i64> {
-    if !database.exists() {
-        return None;
-    }
-    let mut connection = options(database).read_only(true).connect().await.ok()?;
-    let last = sqlx::query_scalar(LAST_EVENT).fetch_optional(&mut connection).await;
-    let _ = connection.close().await;
-    last.ok().flatten()
-}
-
-/// Goes on after the numbers that were `given` to events, so that whoever comes back to the stream with
-/// one of them misses none. Where nobody can tell, or it was another database that gave them (the one
-/// that a copy is of has gone on since), it is after more than there ever were.
-async fn begin_events_after(
-    connection: &mut SqliteConnection,
-    given: Option<i64>,
-) -> sqlx::Result<()> {
-    let own: Option<i64> = sqlx::query_scalar(LAST_EVENT).fetch_optional(&mut *connection).await?;
-    let last = own.unwrap_or(0);
-    let next = given.filter(|given| *given >= last).unwrap_or_else(|| {
-        // No rate of events comes after it, and JavaScript has such numbers. Those that were given since
-        // the copy was made do not bring it nearer than `ANEW`.
-        let microseconds = Time::now().as_millis().saturating_mul(1000);
-        last.max(microseconds).saturating_add(2 * ANEW)
-    });
-    let sql = match own {
-        None => "INSERT INTO sqlite_sequence (seq, name) VALUES (?, 'events')",
-        Some(_) => "UPDATE sqlite_sequence SET seq = ? WHERE name = 'events'",
-    };
-    query(sql).bind(next).execute(connection).await?;
-    Ok(())
-}
-
 /// Renames a database and what belongs to it; `None` when there is none.
-fn aside(database: &Path, why: &str) -> Result<Option<PathBuf>> {
+pub(super) fn aside(database: &Path, why: &str) -> Result<Option<PathBuf>> {
     if !database.exists() {
         return Ok(None);
     }
@@ -209,138 +168,7 @@ fn aside(database: &Path, why: &str) -> Result<Option<PathBuf>> {
     Ok(Some(kept))
 }
 
-/// Marks a database as damaged, so that it is set aside when it is opened again.
-pub(super) fn mark_damaged(database: &Path) {
-    if let Err(error) = File::create(beside(database, "-damaged")) {
-        tracing::error!(%error, "the database is damaged, and cannot even be marked so");
-    }
-}
-
-/// Whether it is marked.
-pub fn is_marked(database: &Path) -> bool {
-    beside(database, "-damaged").exists()
-}
-
 impl Store {
-    /// Opens as [`Store::open`] does. One of ours that is damaged is set aside under another
-    /// name, and a new one takes its place, with what can still be read of servers, tokens,
-    /// users, commands and audit. Gives where the old one is then.
-    ///
-    /// # Errors
-    /// As [`Store::open`] has them, but for damage.
-    pub async fn open_or_replace(path: &Path) -> Result<(Self, Option<PathBuf>)> {
-        let damage = match is_marked(path) {
-            true => "it was found damaged while it was in use".to_owned(),
-            false => match Self::open_sound(path).await {
-                Ok(store) => return Ok((store, None)),
-                Err(StoreError::Corrupt(damage)) => damage,
-                Err(error) => return Err(error),
-            },
-        };
-        let kept = aside(path, "damaged")?;
-        let _ = fs::remove_file(beside(path, "-damaged"));
-        let shown = kept.as_deref().unwrap_or(path).display().to_string();
-        tracing::error!(
-            kept = shown,
-            damage,
-            "the database is damaged: it is set aside, a new one is begun"
-        );
-        let store = Self::open(path).await?;
-        if let Some(kept) = &kept {
-            let saved = store.salvage(kept).await;
-            tracing::warn!(
-                rows = saved,
-                "what could be read of the damaged database is taken over"
-            );
-        }
-        Ok((store, kept))
-    }
-
-    async fn open_sound(path: &Path) -> Result<Self> {
-        let store = Self::open(path).await?;
-        match open::quick_look(path).await {
-            Err(error @ StoreError::Corrupt(_)) => {
-                store.close().await;
-                Err(error)
-            }
-            _ => Ok(store),
-        }
-    }
-
-    /// Takes over what can be read of small tables that nobody could make again. How many rows.
-    async fn salvage(&self, from: &Path) -> u64 {
-        const TABLES: [&str; 8] = [
-            "registry",
-            "registrations",
-            "selections",
-            "users",
-            "tokens",
-            "commands",
-            "audit_anchor",
-            "audit",
-        ];
-        let Some(from) = from.to_str().map(str::to_owned) else { return 0 };
-        let mut rows = 0;
-        for table in TABLES {
-            rows += self.salvage_table(from.clone(), table).await.unwrap_or_else(|error| {
-                tracing::warn!(table, %error, "nothing of a table could be taken over");
-                0
-            });
-        }
-        let given = events_given(Path::new(&from)).await;
-        // What an earlier version wrote has no hashes yet.
-        let sealed = self.detached(async |connection| {
-            begin_events_after(connection, given).await?;
-            query("UPDATE audit_anchor SET sealed = 0").execute(&mut *connection).await?;
-            audit::seal(connection).await
-        });
-        if let Err(error) = sealed.await {
-            tracing::warn!(%error, "the audit that was taken over is not chained");
-        }
-        rows
-    }
-
-    async fn salvage_table(&self, from: String, table: &'static str) -> Result<u64> {
-        let mut old = options(Path::new(&from)).connect().await?;
-        let columns: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?)")
-            .bind(table)
-            .fetch_all(&mut old)
-            .await?;
-        if columns.is_empty() {
-            return Ok(0);
-        }
-        let columns = format!("\"{}\"", columns.join("\", \""));
-        old.close().await?;
-        // There is one anchor, and the old one is meant.
-        let verb = if table == "audit_anchor" { "REPLACE" } else { "IGNORE" };
-        self.detached(async move |connection| {
-            query("ATTACH ? AS old").bind(from).execute(&mut *connection).await?;
-            let sql = format!(
-                "INSERT OR {verb} INTO main.{table} ({columns}) SELECT {columns} FROM old.{table}"
-            );
-            let done = query(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await;
-            query("DETACH old").execute(&mut *connection).await?;
-            Ok(done?.rows_affected())
-        })
-        .await
-    }
-
-    /// With a connection of its own that may write: before anything else does.
-    async fn detached<T>(
-        &self,
-        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>,
-    ) -> Result<T> {
-        let mut connection = options(&self.path).foreign_keys(false).connect().await?;
-        let done = work(&mut connection).await;
-        connection.close().await?;
-        done
-    }
-
-    /// Marks the database as damaged: the next start sets it aside.
-    pub fn mark_damaged(&self) {
-        mark_damaged(&self.path);
-    }
-
     /// A copy in `folder` under a name with the time, and the oldest beyond `keep` gone, after those that
     /// a clock that was wrong dated later than `now`.
     ///
@@ -360,12 +188,6 @@ impl Store {
         apart(move || drop_surplus(&place, keep as usize, now)).await?;
         Ok(target)
     }
-}
-
-/// Works on files on a thread that may wait for them: a folder in a network may not answer for long.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let ended = crate::apart::spawn(work).await;
-    ended.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
 }
 
 /// Takes away what a program that was killed left of a copy by schedule.

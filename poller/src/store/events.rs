@@ -1,10 +1,13 @@
 //! Events: what exporters told and what the poller itself saw.
 
+use std::path::Path;
+
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{QueryBuilder, query_scalar};
+use sqlx::{ConnectOptions, Connection, QueryBuilder, query, query_scalar};
 use wire::{Event, Instance, ServerId, Severity, Time};
 
 use super::listed::{Listed, listed};
+use super::open::options;
 use super::{Result, Store, StoreError};
 
 /// Most crashes that are read one by one.
@@ -116,6 +119,11 @@ fn conditions(sql: &mut QueryBuilder<sqlx::Sqlite>, filter: &EventFilter) {
     }
 }
 
+/// The number of the last event that ever was.
+const LAST_EVENT: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'events'";
+/// Numbers of events are further apart than so only where they began anew: see [`begin_events_after`].
+const ANEW: i64 = 500_000_000;
+
 impl Store {
     /// The events that `filter` lets through, newest first.
     ///
@@ -182,10 +190,7 @@ impl Store {
     /// # Errors
     /// The read failed.
     pub async fn newest_event(&self) -> Result<i64> {
-        let newest: Option<i64> =
-            query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-                .fetch_optional(&self.readers)
-                .await?;
+        let newest: Option<i64> = query_scalar(LAST_EVENT).fetch_optional(&self.readers).await?;
         Ok(newest.unwrap_or_default())
     }
 
@@ -204,7 +209,7 @@ impl Store {
         .fetch_one(&self.readers)
         .await?;
         let missing = (last - after).checked_sub(there).filter(|_| after <= last);
-        let missing = missing.filter(|missing| *missing < super::backup::ANEW);
+        let missing = missing.filter(|missing| *missing < ANEW);
         Ok((last, missing.map(|missing| missing.max(0).unsigned_abs())))
     }
 
@@ -258,6 +263,40 @@ impl Store {
         .await?;
         Ok(rows)
     }
+}
+
+/// The last number of an event of the database that was here, if it can be read.
+pub(super) async fn events_given(database: &Path) -> Option<i64> {
+    if !database.exists() {
+        return None;
+    }
+    let mut connection = options(database).read_only(true).connect().await.ok()?;
+    let last = query_scalar(LAST_EVENT).fetch_optional(&mut connection).await;
+    let _ = connection.close().await;
+    last.ok().flatten()
+}
+
+/// Goes on after the numbers that were `given` to events, so that whoever comes back to the stream with
+/// one of them misses none. Where nobody can tell, or it was another database that gave them (the one
+/// that a copy is of has gone on since), it is after more than there ever were.
+pub(super) async fn begin_events_after(
+    connection: &mut SqliteConnection,
+    given: Option<i64>,
+) -> sqlx::Result<()> {
+    let own: Option<i64> = query_scalar(LAST_EVENT).fetch_optional(&mut *connection).await?;
+    let last = own.unwrap_or(0);
+    let next = given.filter(|given| *given >= last).unwrap_or_else(|| {
+        // No rate of events comes after it, and JavaScript has such numbers. Those that were given since
+        // the copy was made do not bring it nearer than `ANEW`.
+        let microseconds = Time::now().as_millis().saturating_mul(1000);
+        last.max(microseconds).saturating_add(2 * ANEW)
+    });
+    let sql = match own {
+        None => "INSERT INTO sqlite_sequence (seq, name) VALUES (?, 'events')",
+        Some(_) => "UPDATE sqlite_sequence SET seq = ? WHERE name = 'events'",
+    };
+    query(sql).bind(next).execute(connection).await?;
+    Ok(())
 }
 
 pub(super) fn stored((id, server, time, json): (i64, String, i64, String)) -> Result<StoredEvent> {

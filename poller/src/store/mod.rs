@@ -9,6 +9,7 @@ mod backup;
 mod command_end;
 mod command_list;
 mod commands;
+mod damage;
 mod error;
 mod events;
 mod heads;
@@ -46,10 +47,11 @@ use tokio::sync::{Semaphore, broadcast};
 
 pub use activity::Activity;
 pub use audit::{AuditCheck, AuditFilter, AuditRow, NewAudit, RowHash, Stamp};
-pub use backup::{ScheduledCopy, copies, copy, is_marked, restore};
+pub use backup::{ScheduledCopy, copies, copy, restore};
 pub use command_end::CommandEnd;
 pub use command_list::CommandFilter;
 pub use commands::{Inserted, NewCommand, StoredCommand};
+pub use damage::is_marked;
 pub use error::StoreError;
 pub use events::{EventFilter, StoredEvent};
 pub use history::{
@@ -81,6 +83,12 @@ const HISTORIES: usize = 4;
 
 /// Events that a slow reader of the live stream may be behind by before it is dropped.
 const STREAM_QUEUE: usize = 1024;
+
+/// Work that takes long, or waits for files: a folder in a network may not answer for long.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = crate::apart::spawn(work).await;
+    done.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
+}
 
 /// The open database. Cheap to clone.
 #[derive(Clone, Debug)]

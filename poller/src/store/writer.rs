@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use wire::{Entry, Record};
 
 use super::activity::{Activity, Counts};
-use super::backup::mark_damaged;
+use super::damage::mark_damaged;
 use super::events::StoredEvent;
 use super::heads::Heads;
 use super::ingest::Ingest;

@@ -16,7 +16,7 @@ use super::read::recent_samples;
 use super::steps::Steps;
 use crate::store::heads::Head;
 use crate::store::recent::Placed;
-use crate::store::{Result, Store, StoreError};
+use crate::store::{Result, Store, StoreError, apart};
 
 /// Samples are folded when the oldest of a server is so old, in milliseconds: often enough to
 /// keep the recent rows few, seldom enough not to pack an hour again and again.
@@ -154,7 +154,7 @@ impl Store {
         }
         drop(connection);
         let name = server.clone();
-        let made = blocking(move || {
+        let made = apart(move || {
             let make = |(start, before, placed)| merged(&name, start, before, placed);
             parts.into_iter().map(make).collect::<Result<Vec<Made>>>()
         })
@@ -257,7 +257,7 @@ impl Store {
         .await?;
         let before = blob(&mut connection, server, next, from).await?;
         drop(connection);
-        let made = blocking(move || Ok(vec![coarser(tier, next, (from, to), &finer, before)?]));
+        let made = apart(move || Ok(vec![coarser(tier, next, (from, to), &finer, before)?]));
         let made = made.await?;
         let folded = told(next, &made);
         self.writer
@@ -367,13 +367,6 @@ fn made(tier: Tier, start: i64, block: &Block) -> Result<Made> {
 fn told(tier: Tier, made: &[Made]) -> Folded {
     let bytes = made.iter().map(|made| made.blob.len() as u64).sum();
     Folded { tier, blocks: made.len() as u64, bytes }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = crate::apart::spawn(work).await;
-    done.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
 }
 
 async fn blob(

@@ -15,7 +15,7 @@ use super::{
     known_step,
 };
 use crate::store::recent::{self, Placed};
-use crate::store::{READ_TIMEOUT, Result, Store, StoreError};
+use crate::store::{READ_TIMEOUT, Result, Store, StoreError, apart};
 
 const MINUTE: i64 = 60_000;
 
@@ -43,11 +43,11 @@ impl Store {
             let query = query.clone();
             // Unpacking takes some milliseconds, and polls are waiting.
             // It goes on when nobody waits for it any more, and so does its turn.
-            let made = crate::apart::spawn(move || {
+            apart(move || {
                 let _turn = turn;
                 found.series(&query)
-            });
-            made.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))
+            })
+            .await
         };
         tokio::time::timeout(READ_TIMEOUT, read).await.unwrap_or(Err(StoreError::Busy))
     }
